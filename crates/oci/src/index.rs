@@ -1,0 +1,600 @@
+//! The layer index: the sorted list of a layer's entries. The layer *is* its index; tar streams and directories are made from it.
+//!
+//! # Order and names
+//!
+//! A path is bytes without a leading or trailing slash; the root is the empty path. No component is empty, `.`, `..`, or holds a
+//! NUL. Entries are sorted by component (a directory's whole content follows it directly: `a`, `a/b`, `a.c`), and a path occurs once.
+//!
+//! # Hard links
+//!
+//! The first path (in sorted order) of a group that lies in the layer holds the inode; the others are [`Kind::HardLink`] to it.
+//! A link to a path that the layer does not hold means a file of the layers below, and is resolved when trees are merged.
+//!
+//! # Encoding, version 1
+//!
+//! Numbers are LEB128 varints (signed ones zigzag), byte strings are a length and the bytes.
+//!
+//! ```text
+//! "layercake-index-1\n"
+//! number of entries
+//! per entry:
+//!   length of the prefix shared with the path before, rest of the path
+//!   kind (1 byte: d directory, D opaque directory, f file, h hard link, l symlink, c char device, b block device, p fifo, w whiteout)
+//!   mode (12 bits), uid, gid, mtime seconds (signed), mtime nanoseconds       -- whiteouts have none of the five
+//!   file: size, 32 bytes sha256; hard link, symlink: target; device: major, minor
+//!   number of xattrs, each: name, value; sorted by name
+//! 32 bytes sha256 of everything before
+//! ```
+//!
+//! The *layer id* is that checksum. Two indexes with equal entries have equal bytes, so equal ids, anywhere.
+
+use std::cmp::Ordering;
+
+use crate::digest::Digest;
+use crate::time::Time;
+
+/// Longest path that we take, in bytes (Linux' PATH_MAX).
+pub const MAX_PATH: usize = 4096;
+
+const MAGIC: &[u8] = b"layercake-index-1\n";
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory. `opaque` hides everything that lower layers have in it.
+    Directory {
+        /// Hides the lower layers' content of this directory.
+        opaque: bool,
+    },
+    /// A regular file.
+    File {
+        /// Number of bytes.
+        size: u64,
+        /// Digest of the bytes.
+        digest: Digest,
+    },
+    /// Another name of a file, symlink or node.
+    HardLink {
+        /// Path of the name that holds the inode.
+        target: Vec<u8>,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// The link's text.
+        target: Vec<u8>,
+    },
+    /// A character device.
+    CharDevice {
+        /// Device major number.
+        major: u32,
+        /// Device minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Device major number.
+        major: u32,
+        /// Device minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// The path of the lower layers is gone.
+    Whiteout,
+}
+
+/// Extended attributes, sorted by name.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Attributes that every entry but a whiteout has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attrs {
+    /// Permission bits with set-id and sticky: 12 bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last modification.
+    pub mtime: Time,
+    /// Extended attributes, sorted by name.
+    pub xattrs: Xattrs,
+}
+
+/// One entry of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path from the root, no leading slash.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Mode, owner, time, xattrs. Default (zero) for whiteouts; ignored for hard links, whose target has them.
+    pub attrs: Attrs,
+}
+
+impl Entry {
+    /// The last component of the path.
+    pub fn name(&self) -> &[u8] {
+        split(&self.path).1
+    }
+
+    /// A whiteout of `path`.
+    pub fn whiteout(path: Vec<u8>) -> Entry {
+        Entry { path, kind: Kind::Whiteout, attrs: Attrs::default() }
+    }
+}
+
+/// A path for people: bytes that are no UTF-8 replaced, with a leading slash.
+pub fn show(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
+
+/// Splits into parent path and last component. The parent of `a` is the empty path.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&c| c == b'/') {
+        Some(i) => (&path[..i], &path[i + 1..]),
+        None => (&[], path),
+    }
+}
+
+/// `parent/name`, or `name` at the root.
+pub fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(parent.len() + name.len() + 1);
+    out.extend_from_slice(parent);
+    if !parent.is_empty() && !name.is_empty() {
+        out.push(b'/');
+    }
+    out.extend_from_slice(name);
+    out
+}
+
+/// Order by components: `/` sorts before every other byte.
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let rank = |c: u8| if c == b'/' { 0u16 } else { u16::from(c) + 1 };
+    match a.iter().zip(b).find(|(x, y)| x != y) {
+        Some((&x, &y)) => rank(x).cmp(&rank(y)),
+        None => a.len().cmp(&b.len()),
+    }
+}
+
+/// Why a list of entries is no layer, or bytes are no index.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum IndexError {
+    /// A path breaks the rules of names.
+    #[error("layer entry {0:?} has a name that no image may hold")]
+    Name(String),
+    /// A path occurs twice.
+    #[error("layer has {0:?} twice")]
+    Duplicate(String),
+    /// The root is something else than a directory.
+    #[error("layer entry for the root is no directory")]
+    Root,
+    /// A hard link leads to a directory, a whiteout, or in a circle.
+    #[error("hard link {link:?} leads to {target:?}, which is no file")]
+    Link {
+        /// Path of the link.
+        link: String,
+        /// Path that it leads to.
+        target: String,
+    },
+    /// The encoded bytes are damaged or of another version.
+    #[error("layer index is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// A layer: its entries, sorted, in canonical form.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LayerIndex {
+    entries: Vec<Entry>,
+}
+
+fn check_path(path: &[u8]) -> Result<(), IndexError> {
+    let bad = path.len() > MAX_PATH
+        || path.contains(&0)
+        || (!path.is_empty()
+            && path.split(|&c| c == b'/').any(|c| matches!(c, b"" | b"." | b"..") || c.len() > 255));
+    if bad {
+        let head = &path[..path.len().min(200)];
+        return Err(IndexError::Name(String::from_utf8_lossy(head).into_owned()));
+    }
+    Ok(())
+}
+
+impl LayerIndex {
+    /// Sorts and checks entries, and brings hard links into canonical form.
+    pub fn from_entries(mut entries: Vec<Entry>) -> Result<LayerIndex, IndexError> {
+        for e in &mut entries {
+            check_path(&e.path)?;
+            if e.path.is_empty() && !matches!(e.kind, Kind::Directory { .. }) {
+                return Err(IndexError::Root);
+            }
+            if let Kind::HardLink { target } = &e.kind {
+                check_path(target)?;
+            }
+            e.attrs.xattrs.sort();
+            if matches!(e.kind, Kind::Whiteout) {
+                e.attrs = Attrs::default();
+            }
+        }
+        entries.sort_by(|a, b| compare(&a.path, &b.path));
+        if let Some(w) = entries.windows(2).find(|w| w[0].path == w[1].path) {
+            return Err(IndexError::Duplicate(show(&w[0].path)));
+        }
+        let mut index = LayerIndex { entries };
+        index.settle_links()?;
+        Ok(index)
+    }
+
+    /// Follows chains of links inside the layer and moves each inode to the first name of its group.
+    fn settle_links(&mut self) -> Result<(), IndexError> {
+        let mut groups: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
+        for i in 0..self.entries.len() {
+            if !matches!(self.entries[i].kind, Kind::HardLink { .. }) {
+                continue;
+            }
+            let mut at = i;
+            let mut hops = 0;
+            let end = loop {
+                let Kind::HardLink { target } = &self.entries[at].kind else { break Some(at) };
+                match self.position(target) {
+                    None => break None,
+                    Some(next) => at = next,
+                }
+                hops += 1;
+                if hops > self.entries.len() {
+                    return Err(self.bad_link(i, at));
+                }
+            };
+            match end {
+                None => {
+                    // A chain that leaves the layer: the link names the lower path itself.
+                    if let Kind::HardLink { target } = self.entries[at].kind.clone() {
+                        self.entries[i].kind = Kind::HardLink { target };
+                    }
+                }
+                Some(end) => {
+                    if matches!(self.entries[end].kind, Kind::Directory { .. } | Kind::Whiteout) {
+                        return Err(self.bad_link(i, end));
+                    }
+                    groups.entry(end).or_default().push(i);
+                }
+            }
+        }
+        for (holder, links) in groups {
+            let first = links.iter().copied().min().unwrap_or(holder).min(holder);
+            let path = self.entries[first].path.clone();
+            let attrs = self.entries[holder].attrs.clone();
+            if first != holder {
+                let link = Kind::HardLink { target: path.clone() };
+                let kind = std::mem::replace(&mut self.entries[holder].kind, link);
+                self.entries[first].kind = kind;
+            }
+            for &i in links.iter().chain([&holder]) {
+                self.entries[i].attrs = attrs.clone();
+                if i != first {
+                    self.entries[i].kind = Kind::HardLink { target: path.clone() };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bad_link(&self, link: usize, target: usize) -> IndexError {
+        IndexError::Link { link: show(&self.entries[link].path), target: show(&self.entries[target].path) }
+    }
+
+    /// The entries, sorted.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries, taken out.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
+    /// Whether the layer changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn position(&self, path: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|e| compare(&e.path, path)).ok()
+    }
+
+    /// The entry of a path.
+    pub fn get(&self, path: &[u8]) -> Option<&Entry> {
+        self.position(path).map(|i| &self.entries[i])
+    }
+
+    /// Bytes of file content that the layer ships, each name of a hard link group once.
+    pub fn content_bytes(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(|e| match e.kind {
+                Kind::File { size, .. } => size,
+                _ => 0,
+            })
+            .sum()
+    }
+
+    /// Every object that the layer needs, in entry order, with repeats.
+    pub fn objects(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
+        self.entries.iter().filter_map(|e| match e.kind {
+            Kind::File { size, digest } => Some((digest, size)),
+            _ => None,
+        })
+    }
+
+    /// The layer with all modification times set to zero, for comparing two runs of one step (early cut-off).
+    pub fn without_times(&self) -> LayerIndex {
+        let mut entries = self.entries.clone();
+        for e in &mut entries {
+            e.attrs.mtime = Time::default();
+        }
+        LayerIndex { entries }
+    }
+
+    /// The layer's id and its encoding.
+    pub fn encode(&self) -> (Digest, Vec<u8>) {
+        let mut out = Vec::with_capacity(64 + self.entries.len() * 80);
+        out.extend_from_slice(MAGIC);
+        put(&mut out, self.entries.len() as u64);
+        let mut before: &[u8] = &[];
+        for e in &self.entries {
+            let shared = before.iter().zip(&e.path).take_while(|(a, b)| a == b).count();
+            put(&mut out, shared as u64);
+            put_bytes(&mut out, &e.path[shared..]);
+            before = &e.path;
+            out.push(tag(&e.kind));
+            if !matches!(e.kind, Kind::Whiteout) {
+                put(&mut out, u64::from(e.attrs.mode));
+                put(&mut out, u64::from(e.attrs.uid));
+                put(&mut out, u64::from(e.attrs.gid));
+                let s = e.attrs.mtime.secs;
+                put(&mut out, ((s << 1) ^ (s >> 63)) as u64);
+                put(&mut out, u64::from(e.attrs.mtime.nanos));
+            }
+            match &e.kind {
+                Kind::File { size, digest } => {
+                    put(&mut out, *size);
+                    out.extend_from_slice(digest.as_bytes());
+                }
+                Kind::HardLink { target } | Kind::Symlink { target } => put_bytes(&mut out, target),
+                Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+                    put(&mut out, u64::from(*major));
+                    put(&mut out, u64::from(*minor));
+                }
+                Kind::Directory { .. } | Kind::Fifo | Kind::Whiteout => {}
+            }
+            put(&mut out, e.attrs.xattrs.len() as u64);
+            for (name, value) in &e.attrs.xattrs {
+                put_bytes(&mut out, name);
+                put_bytes(&mut out, value);
+            }
+        }
+        let id = Digest::of(&out);
+        out.extend_from_slice(id.as_bytes());
+        (id, out)
+    }
+
+    /// The layer's id alone.
+    pub fn id(&self) -> Digest {
+        self.encode().0
+    }
+
+    /// Reads an encoding and checks all of it: checksum, order, names.
+    pub fn decode(bytes: &[u8]) -> Result<(Digest, LayerIndex), IndexError> {
+        let Some(body_len) = bytes.len().checked_sub(32) else {
+            return Err(IndexError::Damaged("too short"));
+        };
+        let (body, sum) = bytes.split_at(body_len);
+        let id = Digest::of(body);
+        if id.as_bytes() != sum {
+            return Err(IndexError::Damaged("checksum does not match"));
+        }
+        let mut r = Reader(body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?);
+        let count = r.number()?;
+        if count > r.0.len() as u64 {
+            return Err(IndexError::Damaged("more entries than bytes"));
+        }
+        let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let shared = r.number()? as usize;
+            let rest = r.bytes()?;
+            let before = entries.last().map(|e| e.path.as_slice()).unwrap_or(&[]);
+            let mut path = before.get(..shared).ok_or(IndexError::Damaged("path prefix"))?.to_vec();
+            path.extend_from_slice(rest);
+            let tag = r.byte()?;
+            let mut attrs = Attrs::default();
+            if tag != b'w' {
+                attrs.mode = r.small()?;
+                attrs.uid = r.small()?;
+                attrs.gid = r.small()?;
+                let z = r.number()?;
+                attrs.mtime = Time { secs: (z >> 1) as i64 ^ -((z & 1) as i64), nanos: r.small()? };
+            }
+            let kind = match tag {
+                b'd' | b'D' => Kind::Directory { opaque: tag == b'D' },
+                b'f' => Kind::File { size: r.number()?, digest: r.digest()? },
+                b'h' => Kind::HardLink { target: r.bytes()?.to_vec() },
+                b'l' => Kind::Symlink { target: r.bytes()?.to_vec() },
+                b'c' => Kind::CharDevice { major: r.small()?, minor: r.small()? },
+                b'b' => Kind::BlockDevice { major: r.small()?, minor: r.small()? },
+                b'p' => Kind::Fifo,
+                b'w' => Kind::Whiteout,
+                _ => return Err(IndexError::Damaged("unknown entry kind")),
+            };
+            for _ in 0..r.number()? {
+                let name = r.bytes()?.to_vec();
+                attrs.xattrs.push((name, r.bytes()?.to_vec()));
+            }
+            check_path(&path)?;
+            if entries.last().is_some_and(|b| compare(&b.path, &path) != Ordering::Less) {
+                return Err(IndexError::Damaged("entries out of order"));
+            }
+            entries.push(Entry { path, kind, attrs });
+        }
+        if !r.0.is_empty() {
+            return Err(IndexError::Damaged("bytes after the last entry"));
+        }
+        Ok((id, LayerIndex { entries }))
+    }
+}
+
+fn tag(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Directory { opaque: false } => b'd',
+        Kind::Directory { opaque: true } => b'D',
+        Kind::File { .. } => b'f',
+        Kind::HardLink { .. } => b'h',
+        Kind::Symlink { .. } => b'l',
+        Kind::CharDevice { .. } => b'c',
+        Kind::BlockDevice { .. } => b'b',
+        Kind::Fifo => b'p',
+        Kind::Whiteout => b'w',
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, IndexError> {
+        let (&first, rest) = self.0.split_first().ok_or(IndexError::Damaged("cut off"))?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    fn number(&mut self) -> Result<u64, IndexError> {
+        let mut n = 0u64;
+        for shift in (0..64).step_by(7) {
+            let b = self.byte()?;
+            n |= u64::from(b & 0x7f) << shift;
+            if b & 0x80 == 0 {
+                return Ok(n);
+            }
+        }
+        Err(IndexError::Damaged("number too long"))
+    }
+
+    fn small(&mut self) -> Result<u32, IndexError> {
+        u32::try_from(self.number()?).map_err(|_| IndexError::Damaged("number too large"))
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8], IndexError> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or(IndexError::Damaged("cut off"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], IndexError> {
+        let n = usize::try_from(self.number()?).map_err(|_| IndexError::Damaged("length"))?;
+        self.take(n)
+    }
+
+    fn digest(&mut self) -> Result<Digest, IndexError> {
+        let raw: [u8; 32] = self.take(32)?.try_into().map_err(|_| IndexError::Damaged("digest"))?;
+        Ok(Digest::from_bytes(raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> Entry {
+        Entry {
+            path: path.into(),
+            kind: Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) },
+            attrs: Attrs { mode: 0o644, mtime: Time { secs: -5, nanos: 7 }, ..Attrs::default() },
+        }
+    }
+
+    fn link(path: &str, target: &str) -> Entry {
+        Entry { path: path.into(), kind: Kind::HardLink { target: target.into() }, attrs: Attrs::default() }
+    }
+
+    #[test]
+    fn a_directory_is_followed_by_its_whole_content() {
+        let ix = LayerIndex::from_entries(
+            ["a.c", "a/b", "a", "a/b/c", "a-"]
+                .map(|p| Entry {
+                    path: p.into(),
+                    kind: Kind::Directory { opaque: false },
+                    attrs: Attrs::default(),
+                })
+                .to_vec(),
+        )
+        .unwrap();
+        let order: Vec<_> =
+            ix.entries().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect();
+        assert_eq!(order, ["a", "a/b", "a/b/c", "a-", "a.c"]);
+    }
+
+    #[test]
+    fn encoding_round_trips_and_any_flipped_byte_is_noticed() {
+        let mut f = file("dir/f", "hello");
+        f.attrs.xattrs = vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())];
+        let ix = LayerIndex::from_entries(vec![
+            f,
+            link("dir/z", "dir/f"),
+            Entry::whiteout(b"gone".to_vec()),
+            Entry {
+                path: b"dev".to_vec(),
+                kind: Kind::CharDevice { major: 5, minor: 1 },
+                attrs: Attrs::default(),
+            },
+        ])
+        .unwrap();
+        let (id, bytes) = ix.encode();
+        assert_eq!(LayerIndex::decode(&bytes).unwrap(), (id, ix));
+        for i in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[i] ^= 1;
+            assert!(LayerIndex::decode(&bad).is_err(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn the_first_name_of_a_link_group_holds_the_inode() {
+        let a = LayerIndex::from_entries(vec![file("m", "x"), link("a", "m"), link("z", "a")]).unwrap();
+        let b = LayerIndex::from_entries(vec![file("a", "x"), link("z", "a"), link("m", "z")]).unwrap();
+        assert_eq!(a, b);
+        assert!(matches!(a.get(b"a").unwrap().kind, Kind::File { .. }));
+    }
+
+    #[test]
+    fn refuses_bad_names_and_links() {
+        for bad in ["../x", "a//b", "/a", "a/", "a/./b", "a\0b"] {
+            assert!(
+                matches!(LayerIndex::from_entries(vec![file(bad, "")]), Err(IndexError::Name(_))),
+                "{bad:?}"
+            );
+        }
+        assert_eq!(LayerIndex::from_entries(vec![file("", "")]), Err(IndexError::Root));
+        assert!(matches!(
+            LayerIndex::from_entries(vec![file("a", ""), file("a", "")]),
+            Err(IndexError::Duplicate(_))
+        ));
+        assert!(matches!(
+            LayerIndex::from_entries(vec![link("a", "b"), link("b", "a")]),
+            Err(IndexError::Link { .. })
+        ));
+        let dir =
+            Entry { path: b"d".to_vec(), kind: Kind::Directory { opaque: false }, attrs: Attrs::default() };
+        assert!(matches!(LayerIndex::from_entries(vec![link("a", "d"), dir]), Err(IndexError::Link { .. })));
+    }
+}

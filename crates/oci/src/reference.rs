@@ -1,0 +1,1 @@
+//! Image references and their normal form.

@@ -1,0 +1,688 @@
+//! The merged view of a stack of layer indexes.
+//!
+//! A tree is a list of inodes; directories name their children, hard links are two names of one inode, and every inode knows the
+//! layer that it came from. Applying a layer follows the OCI layer specification: whiteouts and opaque markers hide what lies
+//! *below* the layer, never what it brings itself; a directory over a directory keeps the content and takes the new attributes;
+//! anything else replaces what was there. An entry below a symbolic link of the image lands where the link leads *inside the
+//! image*, as unpacking in a root directory would put it.
+//!
+//! Inodes are shared between a tree and the trees made from it, so one more layer costs what the layer changes.
+
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::index::{Attrs, Entry, Kind, LayerIndex, join, show};
+
+/// Number of an inode in its tree.
+pub type Id = u32;
+
+/// The root directory.
+pub const ROOT: Id = 0;
+
+/// Links that a resolution follows at most (Linux: 40).
+const MAX_LINKS: usize = 40;
+
+/// A name in a directory and the inode that it leads to.
+pub type Child = (Box<[u8]>, Id);
+
+/// What an inode is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A directory; children sorted by name.
+    Directory(Vec<Child>),
+    /// A regular file.
+    File {
+        /// Number of bytes.
+        size: u64,
+        /// Digest of the bytes.
+        digest: Digest,
+    },
+    /// A symbolic link and its text.
+    Symlink(Vec<u8>),
+    /// A character device: major, minor.
+    CharDevice(u32, u32),
+    /// A block device: major, minor.
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+}
+
+/// One inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// What it is.
+    pub node: Node,
+    /// Mode, owner, time, xattrs.
+    pub attrs: Attrs,
+    /// Number of names; 1 for directories.
+    pub nlink: u32,
+    /// Number of the layer (0 is the base) that the inode's current state came from.
+    pub layer: u32,
+    /// Directory of the first name.
+    pub parent: Id,
+    /// The first name.
+    pub name: Box<[u8]>,
+}
+
+impl Inode {
+    /// The type as the upper bits of `st_mode`.
+    pub fn file_type(&self) -> u32 {
+        match self.node {
+            Node::Directory(_) => 0o040000,
+            Node::File { .. } => 0o100000,
+            Node::Symlink(_) => 0o120000,
+            Node::CharDevice(..) => 0o020000,
+            Node::BlockDevice(..) => 0o060000,
+            Node::Fifo => 0o010000,
+        }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        matches!(self.node, Node::Directory(_))
+    }
+
+    /// The entry that describes this inode at `path`; a directory comes without its content.
+    pub fn to_entry(&self, path: Vec<u8>) -> Entry {
+        let kind = match &self.node {
+            Node::Directory(_) => Kind::Directory { opaque: false },
+            Node::File { size, digest } => Kind::File { size: *size, digest: *digest },
+            Node::Symlink(target) => Kind::Symlink { target: target.clone() },
+            Node::CharDevice(major, minor) => Kind::CharDevice { major: *major, minor: *minor },
+            Node::BlockDevice(major, minor) => Kind::BlockDevice { major: *major, minor: *minor },
+            Node::Fifo => Kind::Fifo,
+        };
+        Entry { path, kind, attrs: self.attrs.clone() }
+    }
+}
+
+/// Why a layer does not fit on a tree, or a path leads nowhere.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum TreeError {
+    /// A hard link's target is in no layer.
+    #[error("hard link {link:?} leads to {target:?}, which is not in the image")]
+    MissingTarget {
+        /// Path of the link.
+        link: String,
+        /// Path that it leads to.
+        target: String,
+    },
+    /// A hard link's target is a directory.
+    #[error("hard link {link:?} leads to the directory {target:?}")]
+    DirectoryTarget {
+        /// Path of the link.
+        link: String,
+        /// Path that it leads to.
+        target: String,
+    },
+    /// An entry lies below something that is no directory.
+    #[error("{0:?} lies below something that is no directory")]
+    NotADirectory(String),
+    /// Too many symbolic links on the way.
+    #[error("{0:?} leads through too many symbolic links")]
+    Loop(String),
+}
+
+/// Where a path leads: the deepest existing inode and what is left below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The deepest inode that exists.
+    pub id: Id,
+    /// Path of `id`, links resolved.
+    pub path: Vec<u8>,
+    /// Components that do not exist below `id`; empty if the whole path exists.
+    pub rest: Vec<Vec<u8>>,
+}
+
+impl Place {
+    /// The whole resolved path.
+    pub fn full_path(&self) -> Vec<u8> {
+        self.rest.iter().fold(self.path.clone(), |p, c| join(&p, c))
+    }
+
+    /// Whether everything exists.
+    pub fn exists(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+/// Layers, merged.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    inodes: Vec<Arc<Inode>>,
+    layers: u32,
+    has_xattrs: bool,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    /// A root directory (mode 0755, owner 0:0) and nothing in it.
+    pub fn new() -> Tree {
+        let root = Inode {
+            node: Node::Directory(Vec::new()),
+            attrs: Attrs { mode: 0o755, ..Attrs::default() },
+            nlink: 1,
+            layer: 0,
+            parent: ROOT,
+            name: Box::default(),
+        };
+        Tree { inodes: vec![Arc::new(root)], layers: 0, has_xattrs: false }
+    }
+
+    /// All layers of a stack, base first.
+    pub fn from_layers<'a>(layers: impl IntoIterator<Item = &'a LayerIndex>) -> Result<Tree, TreeError> {
+        let mut tree = Tree::new();
+        for layer in layers {
+            tree.apply(layer)?;
+        }
+        Ok(tree)
+    }
+
+    /// How many layers were applied.
+    pub fn layers(&self) -> u32 {
+        self.layers
+    }
+
+    /// Upper bound of inode numbers; some numbers below it may be of inodes that no name leads to any more.
+    pub fn len(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// Whether there is nothing but the root.
+    pub fn is_empty(&self) -> bool {
+        self.children(ROOT).is_empty()
+    }
+
+    /// Whether some inode ever had an extended attribute.
+    pub fn has_xattrs(&self) -> bool {
+        self.has_xattrs
+    }
+
+    /// The inode of a number that this tree gave out.
+    pub fn inode(&self, id: Id) -> &Inode {
+        &self.inodes[id as usize]
+    }
+
+    /// The inode of any number.
+    pub fn get(&self, id: Id) -> Option<&Inode> {
+        self.inodes.get(id as usize).map(|i| &**i)
+    }
+
+    /// The children of a directory, sorted by name; none for anything else.
+    pub fn children(&self, id: Id) -> &[Child] {
+        match &self.inodes[id as usize].node {
+            Node::Directory(children) => children,
+            _ => &[],
+        }
+    }
+
+    /// The child of a directory by name.
+    pub fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
+        let children = self.children(dir);
+        children.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| children[i].1)
+    }
+
+    /// The path of an inode: of a directory, or of the first name of a file.
+    pub fn path(&self, id: Id) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut at = id;
+        while at != ROOT {
+            let inode = self.inode(at);
+            parts.push(&inode.name);
+            at = inode.parent;
+        }
+        parts.iter().rev().fold(Vec::new(), |p, c| join(&p, c))
+    }
+
+    /// The inode at exactly this path, no link followed.
+    pub fn lookup(&self, path: &[u8]) -> Option<Id> {
+        let mut at = ROOT;
+        for c in components(path) {
+            at = self.child(at, c)?;
+        }
+        Some(at)
+    }
+
+    /// Resolves a path as a process with this tree as its root would: `..` and links stay inside. The last component's link is
+    /// followed if `follow_last`. `visit` sees every inode that the resolution went through.
+    pub fn resolve_with(
+        &self,
+        path: &[u8],
+        follow_last: bool,
+        visit: &mut dyn FnMut(Id),
+    ) -> Result<Place, TreeError> {
+        let mut todo: Vec<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
+        todo.reverse();
+        let mut stack: Vec<Id> = vec![ROOT];
+        let mut rest: Vec<Vec<u8>> = Vec::new();
+        let mut links = 0;
+        visit(ROOT);
+        while let Some(c) = todo.pop() {
+            if c == b".." {
+                if rest.pop().is_none() && stack.len() > 1 {
+                    stack.pop();
+                }
+                continue;
+            }
+            let at = stack[stack.len() - 1];
+            if !rest.is_empty() {
+                rest.push(c);
+                continue;
+            }
+            if !self.inode(at).is_dir() {
+                return Err(TreeError::NotADirectory(show(path)));
+            }
+            match self.child(at, &c) {
+                None => rest.push(c),
+                Some(id) => {
+                    visit(id);
+                    match &self.inode(id).node {
+                        Node::Symlink(target) if follow_last || !todo.is_empty() => {
+                            links += 1;
+                            if links > MAX_LINKS {
+                                return Err(TreeError::Loop(show(path)));
+                            }
+                            if target.first() == Some(&b'/') {
+                                stack.truncate(1);
+                            }
+                            todo.extend(
+                                components(target).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter().rev(),
+                            );
+                        }
+                        _ => stack.push(id),
+                    }
+                }
+            }
+        }
+        let id = stack[stack.len() - 1];
+        if !rest.is_empty() && !self.inode(id).is_dir() {
+            return Err(TreeError::NotADirectory(show(path)));
+        }
+        let path = stack[1..].iter().fold(Vec::new(), |p, &i| join(&p, &self.inode(i).name));
+        Ok(Place { id, path, rest })
+    }
+
+    /// [`Tree::resolve_with`] without a visitor.
+    pub fn resolve(&self, path: &[u8], follow_last: bool) -> Result<Place, TreeError> {
+        self.resolve_with(path, follow_last, &mut |_| {})
+    }
+
+    /// Puts one more layer on top. On an error the tree is not to be used any more.
+    pub fn apply(&mut self, layer: &LayerIndex) -> Result<(), TreeError> {
+        let number = self.layers;
+        // What lies below is hidden first: a whiteout never hides what its own layer brings, wherever it stands.
+        for e in layer.entries() {
+            match e.kind {
+                Kind::Whiteout => {
+                    if let Some(id) = self.lower(&e.path)
+                        && id != ROOT
+                    {
+                        let (parent, name) = self.name_of(&e.path, id);
+                        self.unlink(parent, &name);
+                    }
+                }
+                Kind::Directory { opaque: true } => {
+                    if let Some(id) = self.lower(&e.path)
+                        && self.inode(id).is_dir()
+                    {
+                        let names: Vec<Box<[u8]>> =
+                            self.children(id).iter().map(|(n, _)| n.clone()).collect();
+                        for n in names {
+                            self.unlink(id, &n);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Links to files of the layers below take them as they were before this layer replaced anything.
+        let mut lower_targets: Vec<(usize, Id)> = Vec::new();
+        for (i, e) in layer.entries().iter().enumerate() {
+            if let Kind::HardLink { target } = &e.kind
+                && layer.get(target).is_none()
+            {
+                let found = self
+                    .lower(target)
+                    .ok_or_else(|| TreeError::MissingTarget { link: show(&e.path), target: show(target) })?;
+                if self.inode(found).is_dir() {
+                    return Err(TreeError::DirectoryTarget { link: show(&e.path), target: show(target) });
+                }
+                lower_targets.push((i, found));
+            }
+        }
+        let mut lower_targets = lower_targets.into_iter().peekable();
+        // The directory of the entry before: sorted input makes it the right one most of the time.
+        let mut dir: (Vec<u8>, Id) = (Vec::new(), ROOT);
+        for (i, e) in layer.entries().iter().enumerate() {
+            if matches!(e.kind, Kind::Whiteout) {
+                continue;
+            }
+            if e.path.is_empty() {
+                self.set_attrs(ROOT, e, number);
+                continue;
+            }
+            let (parent_path, name) = crate::index::split(&e.path);
+            if dir.0 != parent_path {
+                dir = (parent_path.to_vec(), self.make_dirs(parent_path, number)?);
+            }
+            let parent = dir.1;
+            match &e.kind {
+                Kind::HardLink { target } => {
+                    let id = match lower_targets.next_if(|(n, _)| *n == i) {
+                        Some((_, id)) => id,
+                        None => self.lower(target).ok_or_else(|| TreeError::MissingTarget {
+                            link: show(&e.path),
+                            target: show(target),
+                        })?,
+                    };
+                    if self.child(parent, name) != Some(id) {
+                        self.unlink(parent, name);
+                        self.link(parent, name, id);
+                        Arc::make_mut(&mut self.inodes[id as usize]).nlink += 1;
+                    }
+                }
+                Kind::Directory { .. } => match self.child(parent, name) {
+                    Some(id) if self.inode(id).is_dir() => self.set_attrs(id, e, number),
+                    _ => {
+                        self.unlink(parent, name);
+                        self.create(parent, name, Node::Directory(Vec::new()), e.attrs.clone(), number);
+                    }
+                },
+                kind => {
+                    let node = match kind {
+                        Kind::File { size, digest } => Node::File { size: *size, digest: *digest },
+                        Kind::Symlink { target } => Node::Symlink(target.clone()),
+                        Kind::CharDevice { major, minor } => Node::CharDevice(*major, *minor),
+                        Kind::BlockDevice { major, minor } => Node::BlockDevice(*major, *minor),
+                        _ => Node::Fifo,
+                    };
+                    self.unlink(parent, name);
+                    self.create(parent, name, node, e.attrs.clone(), number);
+                }
+            }
+        }
+        self.layers += 1;
+        Ok(())
+    }
+
+    /// The inode that a layer's path names: links of directories on the way are followed, the last is not.
+    fn lower(&self, path: &[u8]) -> Option<Id> {
+        if let Some(id) = self.lookup(path) {
+            return Some(id);
+        }
+        self.resolve(path, false).ok().filter(Place::exists).map(|p| p.id)
+    }
+
+    /// Directory and name under which `path` leads to `id`.
+    fn name_of(&self, path: &[u8], id: Id) -> (Id, Box<[u8]>) {
+        let (parent, name) = crate::index::split(path);
+        match self.lower_dir(parent) {
+            Some(p) if self.child(p, name) == Some(id) => (p, name.into()),
+            _ => (self.inode(id).parent, self.inode(id).name.clone()),
+        }
+    }
+
+    fn lower_dir(&self, path: &[u8]) -> Option<Id> {
+        if let Some(id) = self.lookup(path).filter(|&id| self.inode(id).is_dir()) {
+            return Some(id);
+        }
+        self.resolve(path, true).ok().filter(Place::exists).map(|p| p.id)
+    }
+
+    /// The directory at `path`, made with mode 0755 and owner 0:0 where no entry names it.
+    fn make_dirs(&mut self, path: &[u8], layer: u32) -> Result<Id, TreeError> {
+        if let Some(id) = self.lookup(path).filter(|&id| self.inode(id).is_dir()) {
+            return Ok(id);
+        }
+        let place = self.resolve(path, true)?;
+        let mut at = place.id;
+        if !self.inode(at).is_dir() {
+            return Err(TreeError::NotADirectory(show(path)));
+        }
+        for c in &place.rest {
+            let attrs = Attrs { mode: 0o755, ..Attrs::default() };
+            at = self.create(at, c, Node::Directory(Vec::new()), attrs, layer);
+        }
+        Ok(at)
+    }
+
+    fn set_attrs(&mut self, id: Id, e: &Entry, layer: u32) {
+        self.has_xattrs |= !e.attrs.xattrs.is_empty();
+        let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+        inode.attrs = e.attrs.clone();
+        inode.layer = layer;
+    }
+
+    fn create(&mut self, parent: Id, name: &[u8], node: Node, attrs: Attrs, layer: u32) -> Id {
+        self.has_xattrs |= !attrs.xattrs.is_empty();
+        let id = self.inodes.len() as Id;
+        self.inodes.push(Arc::new(Inode { node, attrs, nlink: 1, layer, parent, name: name.into() }));
+        self.link(parent, name, id);
+        id
+    }
+
+    fn link(&mut self, parent: Id, name: &[u8], id: Id) {
+        if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[parent as usize]).node {
+            match children.binary_search_by(|(n, _)| (**n).cmp(name)) {
+                Ok(at) => children[at].1 = id,
+                Err(at) => children.insert(at, (name.into(), id)),
+            }
+        }
+    }
+
+    /// Takes a name away, if it is there, with everything below it.
+    fn unlink(&mut self, parent: Id, name: &[u8]) {
+        let Some(id) = self.child(parent, name) else { return };
+        if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[parent as usize]).node
+            && let Ok(at) = children.binary_search_by(|(n, _)| (**n).cmp(name))
+        {
+            children.remove(at);
+        }
+        self.forget(id, parent, name);
+    }
+
+    /// One name of `id` is gone: counts links, and finds hard-linked files a name that still exists.
+    fn forget(&mut self, id: Id, parent: Id, name: &[u8]) {
+        if self.inode(id).is_dir() {
+            let children = self.children(id).to_vec();
+            for (n, c) in children {
+                self.forget(c, id, &n);
+            }
+            return;
+        }
+        let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+        inode.nlink = inode.nlink.saturating_sub(1);
+        let first_gone = inode.parent == parent && *inode.name == *name;
+        if inode.nlink > 0
+            && first_gone
+            && let Some((p, n)) = self.find_name(id, parent, name)
+        {
+            let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+            inode.parent = p;
+            inode.name = n;
+        }
+    }
+
+    /// Another name of a hard-linked inode; a walk, because only links that lose their first name need it.
+    fn find_name(&self, id: Id, not_parent: Id, not_name: &[u8]) -> Option<(Id, Box<[u8]>)> {
+        let mut todo = vec![ROOT];
+        while let Some(dir) = todo.pop() {
+            for (n, c) in self.children(dir) {
+                if *c == id && !(dir == not_parent && **n == *not_name) {
+                    return Some((dir, n.clone()));
+                }
+                if self.inode(*c).is_dir() {
+                    todo.push(*c);
+                }
+            }
+        }
+        None
+    }
+
+    /// Visits every name below `id` in layer order (a directory, then its content): path and inode. The start itself comes first.
+    pub fn walk<E>(&self, id: Id, visit: &mut dyn FnMut(&[u8], Id) -> Result<Walk, E>) -> Result<(), E> {
+        let mut path = self.path(id);
+        self.walk_at(id, &mut path, visit)
+    }
+
+    fn walk_at<E>(
+        &self,
+        id: Id,
+        path: &mut Vec<u8>,
+        visit: &mut dyn FnMut(&[u8], Id) -> Result<Walk, E>,
+    ) -> Result<(), E> {
+        if visit(path, id)? == Walk::Skip {
+            return Ok(());
+        }
+        let len = path.len();
+        for (name, child) in self.children(id) {
+            if len > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            self.walk_at(*child, path, visit)?;
+            path.truncate(len);
+        }
+        Ok(())
+    }
+
+    /// The tree as one layer: what `export` and `squash` need. Sorted, hard links kept.
+    pub fn flatten(&self) -> Vec<Entry> {
+        let mut out = Vec::new();
+        let mut seen: std::collections::HashMap<Id, Vec<u8>> = std::collections::HashMap::new();
+        let done: Result<(), std::convert::Infallible> = self.walk(ROOT, &mut |path, id| {
+            let inode = self.inode(id);
+            let mut e = inode.to_entry(path.to_vec());
+            if inode.nlink > 1 && !inode.is_dir() {
+                match seen.get(&id) {
+                    Some(first) => e.kind = Kind::HardLink { target: first.clone() },
+                    None => {
+                        seen.insert(id, path.to_vec());
+                    }
+                }
+            }
+            out.push(e);
+            Ok(Walk::Into)
+        });
+        let Ok(()) = done;
+        out
+    }
+}
+
+/// Whether a walk goes on below a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walk {
+    /// Visit the content.
+    Into,
+    /// Leave the content out.
+    Skip,
+}
+
+/// The components of a path: empty ones and `.` left out.
+pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&c| c == b'/').filter(|c| !c.is_empty() && *c != b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn e(path: &str, kind: Kind) -> Entry {
+        Entry { path: path.into(), kind, attrs: Attrs { mode: 0o644, ..Attrs::default() } }
+    }
+    fn file(path: &str, text: &str) -> Entry {
+        e(path, Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) })
+    }
+    fn dir(path: &str) -> Entry {
+        e(path, Kind::Directory { opaque: false })
+    }
+    fn sym(path: &str, to: &str) -> Entry {
+        e(path, Kind::Symlink { target: to.into() })
+    }
+    fn layer(entries: Vec<Entry>) -> LayerIndex {
+        LayerIndex::from_entries(entries).unwrap()
+    }
+    fn paths(t: &Tree) -> Vec<String> {
+        t.flatten().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
+    }
+
+    fn base() -> LayerIndex {
+        layer(vec![dir("a"), file("a/x", "x"), file("a/y", "y"), file("b", "b"), sym("ln", "a")])
+    }
+
+    #[test]
+    fn whiteouts_hide_only_what_lies_below() {
+        let up = layer(vec![
+            Entry::whiteout(b"a/x".to_vec()),
+            e("a", Kind::Directory { opaque: false }),
+            Entry::whiteout(b"b".to_vec()),
+        ]);
+        let t = Tree::from_layers([&base(), &up]).unwrap();
+        assert_eq!(paths(&t), ["", "a", "a/y", "ln"]);
+        let opaque = layer(vec![e("a", Kind::Directory { opaque: true }), file("a/n", "n")]);
+        let t = Tree::from_layers([&base(), &opaque]).unwrap();
+        assert_eq!(paths(&t), ["", "a", "a/n", "b", "ln"]);
+    }
+
+    #[test]
+    fn types_replace_each_other() {
+        let t = Tree::from_layers([&base(), &layer(vec![sym("a", "b")])]).unwrap();
+        assert_eq!(paths(&t), ["", "a", "b", "ln"]);
+        let t = Tree::from_layers([&base(), &layer(vec![dir("ln"), file("ln/n", "n")])]).unwrap();
+        assert_eq!(paths(&t), ["", "a", "a/x", "a/y", "b", "ln", "ln/n"]);
+    }
+
+    #[test]
+    fn an_entry_below_a_link_lands_inside_the_image() {
+        let t = Tree::from_layers([&base(), &layer(vec![file("ln/z", "z")])]).unwrap();
+        assert!(t.lookup(b"a/z").is_some());
+        let out = layer(vec![sym("l", "../../../tmp"), file("l/f", "1")]);
+        let t = Tree::from_layers([&out]).unwrap();
+        assert_eq!(paths(&t), ["", "l", "tmp", "tmp/f"]);
+    }
+
+    #[test]
+    fn a_hard_link_to_a_lower_file_keeps_its_old_content() {
+        let up = layer(vec![e("h", Kind::HardLink { target: b"b".to_vec() })]);
+        let mut t = Tree::from_layers([&base(), &up]).unwrap();
+        assert_eq!(t.lookup(b"h"), t.lookup(b"b"));
+        assert_eq!(t.inode(t.lookup(b"h").unwrap()).nlink, 2);
+        t.apply(&layer(vec![file("b", "new")])).unwrap();
+        let h = t.inode(t.lookup(b"h").unwrap());
+        assert_eq!((h.nlink, &h.node), (1, &Node::File { size: 1, digest: Digest::of(b"b") }));
+        assert_eq!(t.path(t.lookup(b"h").unwrap()), b"h");
+        let lost = layer(vec![e("h", Kind::HardLink { target: b"none".to_vec() })]);
+        assert!(matches!(Tree::from_layers([&lost]), Err(TreeError::MissingTarget { .. })));
+    }
+
+    #[test]
+    fn resolution_stays_inside_and_gives_what_is_missing() {
+        let t = Tree::from_layers([
+            &base(),
+            &layer(vec![sym("up", "../../b"), sym("loop", "loop"), sym("dang", "a/new/deep")]),
+        ])
+        .unwrap();
+        assert_eq!(t.resolve(b"/up", true).unwrap().path, b"b");
+        assert_eq!(t.resolve(b"ln/../b", true).unwrap().path, b"b");
+        let p = t.resolve(b"dang/f", true).unwrap();
+        assert_eq!((p.path.as_slice(), p.full_path().as_slice()), (&b"a"[..], &b"a/new/deep/f"[..]));
+        assert!(matches!(t.resolve(b"loop", true), Err(TreeError::Loop(_))));
+        assert!(matches!(t.resolve(b"b/c", true), Err(TreeError::NotADirectory(_))));
+        assert_eq!(t.resolve(b"loop", false).unwrap().path, b"loop");
+    }
+
+    #[test]
+    fn a_tree_made_from_another_leaves_it_alone() {
+        let t = Tree::from_layers([&base()]).unwrap();
+        let before = paths(&t);
+        let mut u = t.clone();
+        u.apply(&layer(vec![Entry::whiteout(b"a".to_vec())])).unwrap();
+        assert_eq!(paths(&t), before);
+        assert_eq!(paths(&u), ["", "b", "ln"]);
+    }
+}
