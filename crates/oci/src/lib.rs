@@ -18,6 +18,6 @@ pub mod types;
 pub use content::{Content, ReadAt};
 pub use digest::{Digest, Hasher};
 pub use index::{Entry, Kind, LayerIndex};
-
+pub use reference::Reference;
 pub use time::Time;
 pub use tree::Tree;
