@@ -11,6 +11,7 @@ pub mod digest;
 pub mod index;
 pub mod platform;
 pub mod reference;
+pub mod tar;
 pub mod time;
 pub mod tree;
 pub mod types;

@@ -1,0 +1,368 @@
+//! A layer's tar to its index.
+//!
+//! The members are applied in order to a small model of the layer (names and inodes, no file system), which gives what unpacking
+//! would give:
+//!
+//! - Of members with one path the last counts; a link made before its target was replaced keeps the old file. A directory
+//!   over a directory keeps the content and takes the new attributes. Anything that is no directory removes what the layer had
+//!   below its path.
+//! - `.wh.NAME` hides NAME of the layers below, wherever in the stream it stands. With something of the same name in the layer,
+//!   only that is kept: a file replaces by itself, a directory becomes opaque. (Docker would remove the layer's own
+//!   file if the whiteout comes last, and BuildKit refuses; the specification says that a whiteout hides lower layers only.)
+//! - `.wh..wh..opq` makes its directory opaque, wherever it stands. If the layer has no entry for the directory, there is one
+//!   made up (0755, owner 0:0, time 0), as an index can say "opaque" only of an entry.
+//! - Other names that start with `.wh..wh.` are bookkeeping of aufs and ignored with what lies below. A whiteout of nothing,
+//!   of `.` or of `..` is refused, and so is anything below a whiteout's own name.
+//! - A hard link leads to what its target is at that moment, also through symbolic links of the layer. A target that the layer does not
+//!   have is a file of the layers below; if a later member replaces that path, there is no way left to say so, and it is refused.
+//! - Parents are not made up; [`crate::Tree`] does that when it knows the layers below. An entry below a symbolic link keeps
+//!   its path, and the tree resolves it inside the image. Something below a file is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+
+use super::archive::{Archive, Limits, Member, Type};
+use super::error::{Problem, TarError};
+use super::{AUFS, OPAQUE, WHITEOUT};
+use crate::content::ContentSink;
+use crate::index::{Attrs, Entry, Kind, LayerIndex, join, show, split};
+
+/// Symbolic links that the target of a hard link may lead through.
+const MAX_LINKS: usize = 40;
+
+/// How the members of a stream are to be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// `.wh.` names are whiteouts (a layer), or names like all others (the archive of a root file system).
+    pub whiteouts: bool,
+}
+
+impl Default for ReadOptions {
+    /// A layer.
+    fn default() -> ReadOptions {
+        ReadOptions { whiteouts: true }
+    }
+}
+
+/// Reads a layer: file contents go to `sink`, the rest becomes the index. The stream is read to its very end, also behind the end
+/// of the archive.
+pub fn read_layer(
+    reader: impl Read,
+    sink: &mut dyn ContentSink,
+    limits: &Limits,
+) -> Result<LayerIndex, TarError> {
+    read_layer_with(reader, sink, limits, ReadOptions::default())
+}
+
+/// [`read_layer`] for other archives as well.
+pub fn read_layer_with(
+    reader: impl Read,
+    sink: &mut dyn ContentSink,
+    limits: &Limits,
+    options: ReadOptions,
+) -> Result<LayerIndex, TarError> {
+    let mut archive = Archive::new(reader, *limits);
+    let mut model = Model::default();
+    while let Some(member) = archive.next_member()? {
+        if options.whiteouts {
+            match whiteout(&member.path) {
+                Ok(Name::Plain) => {}
+                Ok(Name::Ignored) => continue,
+                Ok(Name::Hides(path)) => {
+                    model.whiteouts.insert(path);
+                    continue;
+                }
+                Ok(Name::Opaque(dir)) => {
+                    model.opaque(dir).map_err(|p| archive.error(p))?;
+                    continue;
+                }
+                Err(problem) => return Err(archive.error(problem)),
+            }
+        }
+        let attrs = Attrs {
+            mode: member.mode,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: member.xattrs,
+        };
+        let (major, minor) = member.device;
+        let kind = match member.kind {
+            Type::Directory => Kind::Directory { opaque: false },
+            Type::HardLink => Kind::HardLink { target: member.link },
+            Type::Symlink => Kind::Symlink { target: member.link },
+            Type::CharDevice => Kind::CharDevice { major, minor },
+            Type::BlockDevice => Kind::BlockDevice { major, minor },
+            Type::Fifo => Kind::Fifo,
+            Type::File => {
+                let kept = sink.add(&mut archive);
+                if let Some(error) = archive.stream_error() {
+                    return Err(error);
+                }
+                let (digest, size) = kept.map_err(|e| archive.error(Problem::Keep(e)))?;
+                if size != member.size {
+                    let e = io::Error::other(format!("{size} of {} bytes were taken", member.size));
+                    return Err(archive.error(Problem::Keep(e)));
+                }
+                Kind::File { size, digest }
+            }
+        };
+        model.put(member.path, Inode { kind, attrs }).map_err(|p| archive.error(p))?;
+    }
+    archive.drain()?;
+    model.finish().map_err(|(path, problem)| {
+        let at = archive.error(Problem::Truncated).offset();
+        TarError::new(path.as_deref(), at, problem)
+    })
+}
+
+/// Calls `visit` for every member of an archive, in order, with a reader of its content. No name is special. An error of `visit`
+/// ends it.
+pub fn read_archive(
+    reader: impl Read,
+    limits: &Limits,
+    visit: &mut dyn FnMut(&Member, &mut dyn Read) -> io::Result<()>,
+) -> Result<(), TarError> {
+    let mut archive = Archive::new(reader, *limits);
+    while let Some(member) = archive.next_member()? {
+        let visited = visit(&member, &mut archive);
+        if let Some(error) = archive.stream_error() {
+            return Err(error);
+        }
+        visited.map_err(|e| archive.error(Problem::Keep(e)))?;
+    }
+    archive.drain()
+}
+
+/// What a name means in a layer.
+enum Name {
+    Plain,
+    Ignored,
+    Hides(Vec<u8>),
+    Opaque(Vec<u8>),
+}
+
+fn whiteout(path: &[u8]) -> Result<Name, Problem> {
+    let (parent, name) = split(path);
+    for part in parent.split(|&c| c == b'/') {
+        if part.starts_with(AUFS) {
+            return Ok(Name::Ignored);
+        }
+        if part.starts_with(WHITEOUT) {
+            return Err(Problem::Whiteout);
+        }
+    }
+    if name == OPAQUE {
+        return Ok(Name::Opaque(parent.to_vec()));
+    }
+    if name.starts_with(AUFS) {
+        return Ok(Name::Ignored);
+    }
+    match name.strip_prefix(WHITEOUT) {
+        None => Ok(Name::Plain),
+        Some(b"" | b"." | b"..") => Err(Problem::Whiteout),
+        Some(hidden) => Ok(Name::Hides(join(parent, hidden))),
+    }
+}
+
+struct Inode {
+    kind: Kind,
+    attrs: Attrs,
+}
+
+impl Inode {
+    fn is_dir(&self) -> bool {
+        matches!(self.kind, Kind::Directory { .. })
+    }
+}
+
+/// The layer as far as it has been read.
+#[derive(Default)]
+struct Model {
+    inodes: Vec<Inode>,
+    /// Numbers of inodes by path. A hard link's inode is that of its target, or one of kind `HardLink` for a file below.
+    names: BTreeMap<Vec<u8>, usize>,
+    whiteouts: BTreeSet<Vec<u8>>,
+    opaque: BTreeSet<Vec<u8>>,
+    /// Paths of the layers below that hard links of this layer lead to.
+    lower: BTreeSet<Vec<u8>>,
+}
+
+impl Model {
+    fn at(&self, path: &[u8]) -> Option<&Inode> {
+        self.names.get(path).map(|&i| &self.inodes[i])
+    }
+
+    /// Marks a directory opaque.
+    fn opaque(&mut self, dir: Vec<u8>) -> Result<(), Problem> {
+        if self.at(&dir).is_some_and(|i| !i.is_dir()) {
+            return Err(Problem::BelowFile(show(&dir)));
+        }
+        self.opaque.insert(dir);
+        Ok(())
+    }
+
+    /// Adds a member.
+    fn put(&mut self, path: Vec<u8>, inode: Inode) -> Result<(), Problem> {
+        if let Kind::HardLink { target } = &inode.kind {
+            let target = target.clone();
+            return self.put_link(path, target, inode.attrs);
+        }
+        if let Some(&old) = self.names.get(&path)
+            && inode.is_dir()
+            && self.inodes[old].is_dir()
+        {
+            self.inodes[old].attrs = inode.attrs;
+            return Ok(());
+        }
+        let is_dir = inode.is_dir();
+        self.inodes.push(inode);
+        self.set(path, self.inodes.len() - 1, is_dir)
+    }
+
+    fn put_link(&mut self, path: Vec<u8>, target: Vec<u8>, attrs: Attrs) -> Result<(), Problem> {
+        if let Some(id) = self.resolve(&target) {
+            if self.inodes[id].is_dir() {
+                return Err(Problem::Link(show(&target)));
+            }
+            // Some tools write a file that they meet twice as a link to itself.
+            if self.names.get(&path) == Some(&id) {
+                return Ok(());
+            }
+            return self.set(path, id, false);
+        }
+        if target.is_empty() || target == path || self.below(&target).next().is_some() {
+            return Err(Problem::Link(show(&target)));
+        }
+        self.lower.insert(target.clone());
+        self.inodes.push(Inode { kind: Kind::HardLink { target }, attrs });
+        self.set(path, self.inodes.len() - 1, false)
+    }
+
+    /// Lets a path lead to an inode.
+    fn set(&mut self, path: Vec<u8>, id: usize, is_dir: bool) -> Result<(), Problem> {
+        if path.is_empty() && !is_dir {
+            return Err(Problem::Root);
+        }
+        if self.lower.contains(&path) {
+            return Err(Problem::LinkReplaced(show(&path)));
+        }
+        let was_link = self.at(&path).is_some_and(|i| matches!(i.kind, Kind::Symlink { .. }));
+        if was_link && self.below(&path).next().is_some() {
+            return Err(Problem::LinkWritten);
+        }
+        if !is_dir {
+            let gone: Vec<Vec<u8>> = self.below(&path).cloned().collect();
+            for name in gone {
+                self.names.remove(&name);
+            }
+        }
+        self.names.insert(path, id);
+        Ok(())
+    }
+
+    /// The names below a path.
+    fn below(&self, path: &[u8]) -> impl Iterator<Item = &Vec<u8>> {
+        // '0' is the byte after '/': between the two lies exactly what starts with the path and a slash.
+        let (from, to) = ([path, b"/"].concat(), [path, b"0"].concat());
+        self.names.range(from..to).map(|(name, _)| name)
+    }
+
+    /// The inode of a path, the layer's own symbolic links followed on the way to its last component.
+    fn resolve(&self, path: &[u8]) -> Option<usize> {
+        if let Some(&id) = self.names.get(path) {
+            return Some(id);
+        }
+        let mut todo: Vec<Vec<u8>> = path.split(|&c| c == b'/').rev().map(<[u8]>::to_vec).collect();
+        let mut at: Vec<u8> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            match &part[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at.truncate(at.iter().rposition(|&c| c == b'/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let next = join(&at, &part);
+            match self.at(&next).map(|i| &i.kind) {
+                Some(Kind::Symlink { target }) if !todo.is_empty() => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return None;
+                    }
+                    if target.starts_with(b"/") {
+                        at.clear();
+                    }
+                    todo.extend(target.split(|&c| c == b'/').rev().map(<[u8]>::to_vec));
+                }
+                _ => at = next,
+            }
+        }
+        self.names.get(&at).copied()
+    }
+
+    /// The index. An error comes with the path that it is about.
+    fn finish(mut self) -> Result<LayerIndex, (Option<Vec<u8>>, Problem)> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.names.len() + self.whiteouts.len());
+        for path in std::mem::take(&mut self.whiteouts) {
+            match self.at(&path) {
+                None if self.opaque.contains(&path) => {}
+                None => entries.push(Entry::whiteout(path)),
+                Some(i) if i.is_dir() => {
+                    self.opaque.insert(path);
+                }
+                Some(_) => {}
+            }
+        }
+        for path in std::mem::take(&mut self.opaque) {
+            match self.names.get(&path) {
+                Some(&id) => {
+                    if let Kind::Directory { opaque } = &mut self.inodes[id].kind {
+                        *opaque = true;
+                    }
+                }
+                None => entries.push(Entry {
+                    path,
+                    kind: Kind::Directory { opaque: true },
+                    attrs: Attrs { mode: 0o755, ..Attrs::default() },
+                }),
+            }
+        }
+        let mut first_names: Vec<Option<Vec<u8>>> = vec![None; self.inodes.len()];
+        for (path, id) in self.names {
+            let inode = &self.inodes[id];
+            let kind = match &first_names[id] {
+                Some(first) => Kind::HardLink { target: first.clone() },
+                None => inode.kind.clone(),
+            };
+            first_names[id].get_or_insert_with(|| path.clone());
+            entries.push(Entry { path, kind, attrs: inode.attrs.clone() });
+        }
+        let index = LayerIndex::from_entries(entries).map_err(|e| (None, e.into()))?;
+        check_parents(&index)?;
+        Ok(index)
+    }
+}
+
+/// Refuses entries below a file of the same layer.
+fn check_parents(index: &LayerIndex) -> Result<(), (Option<Vec<u8>>, Problem)> {
+    let mut file: Option<&[u8]> = None;
+    for e in index.entries() {
+        if let Some(file) = file
+            && e.path.strip_prefix(file).is_some_and(|rest| rest.starts_with(b"/"))
+        {
+            return Err((Some(e.path.clone()), Problem::BelowFile(show(file))));
+        }
+        let kind = match &e.kind {
+            Kind::HardLink { target } => index.get(target).map(|t| &t.kind),
+            kind => Some(kind),
+        };
+        file = match kind {
+            None | Some(Kind::Directory { .. } | Kind::Symlink { .. } | Kind::Whiteout) => None,
+            Some(_) => Some(&e.path),
+        };
+    }
+    Ok(())
+}
