@@ -9,6 +9,7 @@ mod duration;
 pub mod expand;
 mod flags;
 pub mod glob;
+pub mod ignore;
 mod instruction;
 mod lower;
 pub mod mount;
