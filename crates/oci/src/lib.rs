@@ -6,6 +6,7 @@
 //! - *layers*: [`index`] (the canonical list of a layer's entries), [`tree`] (layers merged), [`content`] (who reads file bytes);
 //! - *streams*: [`tar`] (read any layer, write ours), [`compress`], [`layout`] (OCI layouts and docker archives).
 
+pub mod compress;
 pub mod content;
 pub mod digest;
 pub mod index;

@@ -1,0 +1,108 @@
+//! Reading a stream of any of the formats.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+use bzip2::bufread::MultiBzDecoder;
+use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
+
+use super::{Format, SNIFF, sniff};
+
+/// Largest zstd window, as a power of two: 128 MiB, what `zstd -d` takes unasked.
+pub const MAX_WINDOW_LOG: u32 = 27;
+
+/// Memory that an xz stream may ask for: enough for every preset (the highest has a dictionary of 64 MiB).
+const XZ_MEMORY: u64 = 160 << 20;
+
+/// Pieces in which the compressed stream is read.
+const BUFFER: usize = 128 * 1024;
+
+type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+
+/// Decompresses a stream whose format it finds out itself.
+pub struct Decoder<R: Read> {
+    format: Format,
+    inner: Inner<R>,
+}
+
+enum Inner<R: Read> {
+    Plain(Source<R>),
+    Gzip(MultiGzDecoder<Source<R>>),
+    Bzip2(MultiBzDecoder<Source<R>>),
+    Xz(XzDecoder<Source<R>>),
+    Zstd(zstd::stream::read::Decoder<'static, Source<R>>),
+}
+
+impl<R: Read> fmt::Debug for Decoder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads the first bytes of a stream and chooses. The reader need not be buffered.
+    pub fn new(mut reader: R) -> io::Result<Decoder<R>> {
+        let mut head = Vec::with_capacity(SNIFF);
+        reader.by_ref().take(SNIFF as u64).read_to_end(&mut head)?;
+        let format = sniff(&head);
+        let source = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(reader));
+        let inner = match format {
+            Format::None => Inner::Plain(source),
+            Format::Gzip => Inner::Gzip(MultiGzDecoder::new(source)),
+            Format::Bzip2 => Inner::Bzip2(MultiBzDecoder::new(source)),
+            Format::Xz => {
+                let stream =
+                    liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
+                        .map_err(io::Error::from)?;
+                Inner::Xz(XzDecoder::new_stream(source, stream))
+            }
+            Format::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
+                decoder.window_log_max(MAX_WINDOW_LOG)?;
+                Inner::Zstd(decoder)
+            }
+        };
+        Ok(Decoder { format, inner })
+    }
+
+    /// The format of the stream.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether all of the underlying stream has been read: after the decoder's end there may be bytes left only of a reader that failed.
+    fn at_end(&mut self) -> io::Result<bool> {
+        let source = match &mut self.inner {
+            Inner::Bzip2(d) => d.get_mut(),
+            Inner::Xz(d) => d.get_mut(),
+            // The others stop at nothing but the end.
+            Inner::Plain(_) | Inner::Gzip(_) | Inner::Zstd(_) => return Ok(true),
+        };
+        Ok(source.fill_buf()?.is_empty())
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let got = match &mut self.inner {
+            Inner::Plain(r) => return r.read(buf),
+            Inner::Gzip(r) => r.read(buf),
+            Inner::Bzip2(r) => r.read(buf),
+            Inner::Xz(r) => r.read(buf),
+            Inner::Zstd(r) => r.read(buf),
+        };
+        match got {
+            Ok(0) if !self.at_end()? => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: bytes after the end", self.format),
+            )),
+            Ok(n) => Ok(n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", self.format))),
+        }
+    }
+}
