@@ -101,6 +101,14 @@ pub enum StoreError {
         /// The latest that we read.
         known: u32,
     },
+    /// A directory that holds other things, so that no store is made in it.
+    #[error("{} is no layercake store: it holds {found:?}", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// One of the things that it holds.
+        found: std::ffi::OsString,
+    },
     /// Other processes use the store and what was asked for needs it alone.
     #[error("{} is in use by {}", root.display(), if pids.is_empty() { "another process".to_owned() } else { format!("process {pids}") })]
     InUse {
@@ -167,6 +175,7 @@ impl StoreError {
             StoreError::Damaged { .. } => "run `layercake verify --repair`",
             StoreError::Changed { .. } => "build again when nothing writes to the file any more",
             StoreError::Newer { .. } => "use the newer program, or --root to name another store",
+            StoreError::NotAStore { .. } => "name an empty directory, or one that does not exist",
             StoreError::InUse { .. } => "try again when it has ended",
             StoreError::Ambiguous { .. } => "give more digits of the id",
             StoreError::Stopped { source } => return source.hint(),
@@ -200,8 +209,4 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn at(self, what: &'static str, path: impl AsRef<Path>) -> Result<T> {
         self.map_err(|e| StoreError::io(what, path, e))
     }
-}
-
-pub(crate) fn pending<T>() -> Result<T> {
-    Err(StoreError::Closed)
 }

@@ -1,17 +1,29 @@
-//! Layers and what is known of their tars.
+//! Layers, and what is known of their tars and blobs.
+//!
+//! A layer may have several tars: ours, which the deterministic writer makes from the index, and any that was pulled and read as
+//! the same index (entries in another order, other padding). Each has its own diff ID, and a compressed blob belongs to one of them,
+//! not to the layer: so blobs are linked to diff IDs, and only [`TarOrigin::Written`] tars can be made again from the layer.
+
+use std::collections::HashMap;
+use std::io::Read;
 use std::sync::Arc;
 
 use oci::{Digest, LayerIndex};
 
 use crate::Store;
-use crate::error::{Result, pending};
+use crate::error::{Context, Result, StoreError};
+use crate::paths::Key;
+use crate::sys::lock;
+
+/// Encoded size of the layers kept in memory, in bytes. Decoded they take about three times that.
+const CACHE: u64 = 64 << 20;
 
 /// Where a tar of a layer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TarOrigin {
     /// Our deterministic writer makes it from the index.
     Written,
-    /// It was pulled or loaded; only the blob that came has these bytes.
+    /// It was pulled or loaded: only a blob that came has these bytes.
     Received,
 }
 
@@ -26,45 +38,185 @@ pub struct TarBlob {
     pub size: u64,
 }
 
+/// Decoded layers, the least recently used dropped first.
+#[derive(Debug, Default)]
+pub(crate) struct LayerCache {
+    layers: HashMap<Digest, Cached>,
+    bytes: u64,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Cached {
+    layer: Arc<LayerIndex>,
+    bytes: u64,
+    used: u64,
+}
+
+impl LayerCache {
+    fn get(&mut self, id: &Digest) -> Option<Arc<LayerIndex>> {
+        self.clock += 1;
+        let cached = self.layers.get_mut(id)?;
+        cached.used = self.clock;
+        Some(cached.layer.clone())
+    }
+
+    fn put(&mut self, id: Digest, layer: Arc<LayerIndex>, bytes: u64, limit: u64) {
+        self.clock += 1;
+        self.bytes += bytes;
+        let new = Cached { layer, bytes, used: self.clock };
+        if let Some(old) = self.layers.insert(id, new) {
+            self.bytes -= old.bytes;
+        }
+        while self.bytes > limit && self.layers.len() > 1 {
+            let Some(oldest) = self.layers.iter().min_by_key(|(_, c)| c.used).map(|(id, _)| *id) else {
+                return;
+            };
+            if let Some(old) = self.layers.remove(&oldest) {
+                self.bytes -= old.bytes;
+            }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = LayerCache::default();
+    }
+}
+
+/// What this process has learned of tars, so that it can be asked before it is in the database.
+#[derive(Debug, Default)]
+pub(crate) struct KnownTars {
+    layers: HashMap<Digest, Digest>,
+    written: HashMap<Digest, (Digest, u64)>,
+    blobs: HashMap<Digest, Vec<TarBlob>>,
+}
+
+impl KnownTars {
+    pub(crate) fn remember(
+        &mut self,
+        tars: &[(Digest, Digest, u64, TarOrigin)],
+        blobs: &[(Digest, TarBlob)],
+    ) {
+        for (diff_id, layer, size, origin) in tars {
+            self.layers.insert(*diff_id, *layer);
+            if *origin == TarOrigin::Written {
+                self.written.insert(*layer, (*diff_id, *size));
+            }
+        }
+        for (diff_id, blob) in blobs {
+            let blobs = self.blobs.entry(*diff_id).or_default();
+            if !blobs.contains(blob) {
+                blobs.push(blob.clone());
+            }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = KnownTars::default();
+    }
+}
+
 impl Store {
-    /// The layer of an id. Its checksum is verified when it is read.
-    pub fn layer(&self, _id: &Digest) -> Result<Arc<LayerIndex>> {
-        pending()
+    /// The layer of an id, from the store or from a batch of this process. Its checksum is verified when it is read.
+    pub fn layer(&self, id: &Digest) -> Result<Arc<LayerIndex>> {
+        let core = self.core();
+        if let Some(layer) = lock(&core.layers).get(id) {
+            return Ok(layer);
+        }
+        let bytes = self.read_layer(id)?;
+        let path = || core.root.join(Key::layer(id).path());
+        let damaged = |what: String| StoreError::Damaged { what, path: path() };
+        let (found, layer) =
+            LayerIndex::decode(&bytes).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+        if found != *id {
+            return Err(damaged(format!("holds the layer {found}")));
+        }
+        let layer = Arc::new(layer);
+        lock(&core.layers).put(*id, layer.clone(), bytes.len() as u64, CACHE);
+        Ok(layer)
     }
-    /// Whether the layer is in the store.
-    pub fn has_layer(&self, _id: &Digest) -> Result<bool> {
-        pending()
+
+    pub(crate) fn read_layer(&self, id: &Digest) -> Result<Vec<u8>> {
+        let core = self.core();
+        let key = Key::layer(id);
+        let mut bytes = Vec::new();
+        core.open_key(&key)?.read_to_end(&mut bytes).at("read", core.root.join(key.path()))?;
+        Ok(bytes)
     }
-    /// The layer that a tar with this digest was read as, or was written from.
-    pub fn layer_id_of_diff_id(&self, _diff_id: &Digest) -> Result<Option<Digest>> {
-        pending()
+
+    /// Whether the layer is in the store or in a batch of this process.
+    pub fn has_layer(&self, id: &Digest) -> Result<bool> {
+        self.core().has_key(&Key::layer(id))
     }
-    /// Digest and size of the tar that *our writer* makes of the layer, if known.
-    pub fn diff_id(&self, _layer: &Digest) -> Result<Option<(Digest, u64)>> {
-        pending()
+
+    /// The layer that a tar with this digest was read as or written from.
+    pub fn layer_id_of_diff_id(&self, diff_id: &Digest) -> Result<Option<Digest>> {
+        let core = self.core();
+        if let Some(layer) = lock(&core.tars).layers.get(diff_id) {
+            return Ok(Some(*layer));
+        }
+        core.query(|db| db.layer_of_tar(diff_id))
     }
-    /// See [`crate::Batch::set_diff_id`].
+
+    /// Digest and size in bytes of the tar that *our writer* makes of the layer, if it was ever made.
+    pub fn diff_id(&self, layer: &Digest) -> Result<Option<(Digest, u64)>> {
+        let core = self.core();
+        if let Some(known) = lock(&core.tars).written.get(layer) {
+            return Ok(Some(*known));
+        }
+        core.query(|db| db.written_tar(layer))
+    }
+
+    /// The blobs that unpack to the tar `diff_id`.
+    pub fn tar_blobs(&self, diff_id: &Digest) -> Result<Vec<TarBlob>> {
+        let core = self.core();
+        let mut blobs = lock(&core.tars).blobs.get(diff_id).cloned().unwrap_or_default();
+        for blob in core.query(|db| db.tar_blobs(diff_id))? {
+            if !blobs.contains(&blob) {
+                blobs.push(blob);
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// [`crate::Batch::set_diff_id`] in a batch of its own.
     pub fn set_diff_id(
         &self,
-        _layer: &Digest,
-        _diff_id: &Digest,
-        _tar_size: u64,
-        _origin: TarOrigin,
+        layer: &Digest,
+        diff_id: &Digest,
+        tar_size: u64,
+        origin: TarOrigin,
     ) -> Result<()> {
-        pending()
+        let batch = self.batch();
+        batch.set_diff_id(layer, diff_id, tar_size, origin)?;
+        batch.commit(Vec::new(), Vec::new())
     }
-    /// See [`crate::Batch::add_tar_blob`].
-    pub fn add_tar_blob(
-        &self,
-        _diff_id: &Digest,
-        _media_type: &str,
-        _digest: &Digest,
-        _size: u64,
-    ) -> Result<()> {
-        pending()
+
+    /// [`crate::Batch::add_tar_blob`] in a batch of its own.
+    pub fn add_tar_blob(&self, diff_id: &Digest, media_type: &str, digest: &Digest, size: u64) -> Result<()> {
+        let batch = self.batch();
+        batch.add_tar_blob(diff_id, media_type, digest, size)?;
+        batch.commit(Vec::new(), Vec::new())
     }
-    /// The blobs that unpack to the tar `diff_id`.
-    pub fn tar_blobs(&self, _diff_id: &Digest) -> Result<Vec<TarBlob>> {
-        pending()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_keeps_what_was_used_last() {
+        let id = |n: u8| Digest::of(&[n]);
+        let mut cache = LayerCache::default();
+        for n in 0..3 {
+            cache.put(id(n), Arc::default(), 10, 30);
+        }
+        assert!(cache.get(&id(0)).is_some());
+        cache.put(id(3), Arc::default(), 10, 30);
+        assert!(cache.get(&id(1)).is_none(), "the oldest goes");
+        assert!(cache.get(&id(0)).is_some(), "what was used stays");
+        cache.put(id(4), Arc::default(), 100, 30);
+        assert!(cache.get(&id(4)).is_some(), "one layer may be larger than all");
+        assert_eq!((cache.layers.len(), cache.bytes), (1, 100));
     }
 }

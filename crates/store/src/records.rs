@@ -1,8 +1,32 @@
 //! Records of past steps.
+//!
+//! A record is found by its step key: by key and parent in one indexed look-up, or by key alone, newest first. Of one key and parent
+//! only the newest run is kept, of one key the newest [`KEPT`]. Observations and log lie apart, compressed, and are read only when
+//! asked for.
+//!
+//! Last use is kept to the hour, and written with the next transaction, so that a look-up never writes.
+
+use std::collections::HashSet;
+
 use oci::{Digest, Time};
 
 use crate::Store;
-use crate::error::{Result, pending};
+use crate::commit::Pending;
+use crate::core::Core;
+use crate::error::Result;
+use crate::sys::lock;
+
+/// Records of one step key that are kept.
+pub(crate) const KEPT: usize = 16;
+
+/// A use this much later than the one on record, in seconds, is written down.
+const USE_STEP: i64 = 3600;
+
+/// Bytes of a log that are kept: the end of it.
+pub(crate) const MAX_LOG: usize = 16 << 20;
+
+/// Observations larger than this many bytes are not kept.
+pub(crate) const MAX_OBSERVATIONS: usize = 256 << 20;
 
 /// A run to be remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +41,11 @@ pub struct NewRecord {
     pub chain: Digest,
     /// When it ran.
     pub created: Time,
-    /// How long it ran.
+    /// How long it ran, in milliseconds.
     pub duration_ms: u64,
-    /// What it printed.
+    /// What it printed. Of more than 16 MiB the end is kept.
     pub log: Vec<u8>,
-    /// What it observed, encoded by the caller; `None` if it cannot be used by observations.
+    /// What it observed, encoded by the caller; `None` if the run cannot be used by observations. More than 256 MiB count as `None`.
     pub observations: Option<Vec<u8>>,
     /// What went into the key, as JSON, for explain.
     pub inputs: String,
@@ -30,7 +54,7 @@ pub struct NewRecord {
 /// A past run. Log and observations are loaded by [`Store::record_log`] and [`Store::record_observations`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Number in the database.
+    /// Number in the database; never given to another record.
     pub id: i64,
     /// Step key.
     pub key: Digest,
@@ -42,9 +66,9 @@ pub struct Record {
     pub chain: Digest,
     /// When it ran.
     pub created: Time,
-    /// Last use known to the database, in seconds since 1970; it may lag an hour.
+    /// Last use that was written down, in seconds since 1970; it lags up to an hour.
     pub last_used: i64,
-    /// How long it ran.
+    /// How long it ran, in milliseconds.
     pub duration_ms: u64,
     /// Whether it can be used by observations.
     pub has_observations: bool,
@@ -53,26 +77,67 @@ pub struct Record {
 }
 
 impl Store {
-    /// The run of a step on exactly this parent.
-    pub fn record_by_parent(&self, _key: &Digest, _parent: &Digest) -> Result<Option<Record>> {
-        pending()
+    /// The run of a step on exactly this parent. Finding it counts as a use.
+    pub fn record_by_parent(&self, key: &Digest, parent: &Digest) -> Result<Option<Record>> {
+        let record = self.core().query(|db| db.record_by_parent(key, parent))?;
+        if let Some(record) = &record {
+            self.record_used(record);
+        }
+        Ok(record)
     }
-    /// Runs of a step, newest first.
-    pub fn records(&self, _key: &Digest, _limit: usize) -> Result<Vec<Record>> {
-        pending()
+
+    /// Up to `limit` runs of a step, newest first. Only [`Store::record_used`] makes this a use.
+    pub fn records(&self, key: &Digest, limit: usize) -> Result<Vec<Record>> {
+        self.core().query(|db| db.records(key, limit))
     }
+
     /// One record by number.
-    pub fn record(&self, _id: i64) -> Result<Option<Record>> {
-        pending()
+    pub fn record(&self, id: i64) -> Result<Option<Record>> {
+        self.core().query(|db| db.record(id))
     }
+
     /// Observations of a run; `None` if it has none or is gone.
-    pub fn record_observations(&self, _id: i64) -> Result<Option<Vec<u8>>> {
-        pending()
+    pub fn record_observations(&self, id: i64) -> Result<Option<Vec<u8>>> {
+        self.core().query(|db| db.observations(id))
     }
+
     /// Log of a run; `None` if the record is gone.
-    pub fn record_log(&self, _id: i64) -> Result<Option<Vec<u8>>> {
-        pending()
+    pub fn record_log(&self, id: i64) -> Result<Option<Vec<u8>>> {
+        self.core().query(|db| db.log(id))
     }
-    /// Remembers that the record was used (written with the next transaction, at most hourly).
-    pub fn record_used(&self, _id: i64) {}
+
+    /// Notes that a record was used; it is written with the next transaction.
+    pub fn record_used(&self, record: &Record) {
+        if Time::now().secs - record.last_used > USE_STEP {
+            lock(&self.core().used).insert(record.id);
+        }
+    }
+}
+
+impl Core {
+    /// Writes the records and tars of a group, and the uses noted so far, in one transaction.
+    pub(crate) fn write_rows(&self, group: &[Pending]) -> Result<()> {
+        let used: HashSet<i64> = std::mem::take(&mut *lock(&self.used));
+        let rows = |p: &Pending| {
+            !p.records.is_empty() || !p.collected.tars.is_empty() || !p.collected.tar_blobs.is_empty()
+        };
+        if used.is_empty() && !group.iter().any(rows) {
+            return Ok(());
+        }
+        let now = Time::now().secs;
+        self.transaction(|tx| {
+            for pending in group {
+                for (diff_id, layer, size, origin) in &pending.collected.tars {
+                    tx.put_tar(diff_id, layer, Some(*size), *origin)?;
+                }
+                for (diff_id, blob) in &pending.collected.tar_blobs {
+                    tx.put_tar_blob(diff_id, blob)?;
+                }
+                for record in &pending.records {
+                    tx.put_record(record, now)?;
+                }
+            }
+            used.iter().try_for_each(|id| tx.use_record(*id, now))
+        })
+    }
 }

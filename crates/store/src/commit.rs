@@ -1,0 +1,201 @@
+//! The group commit: one thread that makes batches durable and visible, as many at once as are waiting.
+//!
+//! For a group, in this order; whatever stands in a later line relies on the lines before:
+//!
+//! 1. image and tag files are written under the session's directory;
+//! 2. one `syncfs`: the data of every staged file is on the disk;
+//! 3. staged files are renamed into place, unless the name is taken (the content is the same then);
+//! 4. every directory that got a name, or has one that the group relies on, is flushed once;
+//! 5. image files are renamed into place, then tag files, and their directories are flushed;
+//! 6. one database transaction with all records and facts about tars;
+//! 7. the step locks of the group are released.
+//!
+//! A crash at any point leaves complete files without an image or record that names them, which the next `gc` removes, and the
+//! session's directory, which the next session removes.
+//!
+//! After a failure nothing more is written: a later batch may rely on files of the failed one. What is staged stays readable for
+//! this process until the store is closed.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::batch::Collected;
+use crate::core::Core;
+use crate::error::{Context, Result, StoreError};
+use crate::locks::StepLock;
+use crate::paths::{self, Dir};
+use crate::records::NewRecord;
+use crate::sys::lock;
+
+/// A batch that waits for its commit.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) collected: Collected,
+    pub(crate) records: Vec<NewRecord>,
+    pub(crate) keep: Vec<StepLock>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Pending>,
+    /// Batches handed in so far, and batches dealt with.
+    submitted: u64,
+    done: u64,
+    failed: Option<Arc<StoreError>>,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something is waiting, or the store is being closed.
+    work: Condvar,
+    /// `done` has grown.
+    progress: Condvar,
+}
+
+/// Hands batches to the thread. Dropped, it waits until all are written.
+#[derive(Debug, Default)]
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    pub(crate) fn submit(&self, core: &Arc<Core>, pending: Pending) -> Result<()> {
+        let mut thread = lock(&self.thread);
+        if thread.is_none() {
+            let path = core.root.path();
+            let (core, shared) = (core.clone(), self.shared.clone());
+            let started =
+                std::thread::Builder::new().name("store-commit".into()).spawn(move || run(&core, &shared));
+            *thread = Some(started.at("start the writing thread of", path)?);
+        }
+        let mut queue = lock(&self.shared.queue);
+        if let Some(source) = &queue.failed {
+            return Err(StoreError::Stopped { source: source.clone() });
+        }
+        queue.waiting.push_back(pending);
+        queue.submitted += 1;
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Waits until everything submitted so far is dealt with.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut queue = lock(&self.shared.queue);
+        let target = queue.submitted;
+        loop {
+            if let Some(e) = &queue.failed {
+                return Err(StoreError::clone(e));
+            }
+            if queue.done >= target {
+                return Ok(());
+            }
+            queue = self.shared.progress.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).closing = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Tells those who wait when the thread ends by a panic.
+struct Alive<'a>(&'a Shared);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut queue = lock(&self.0.queue);
+            queue.failed.get_or_insert_with(|| Arc::new(StoreError::Closed));
+            queue.waiting.clear();
+            self.0.progress.notify_all();
+        }
+    }
+}
+
+fn run(core: &Core, shared: &Shared) {
+    let _alive = Alive(shared);
+    loop {
+        let group: Vec<Pending> = {
+            let mut queue = lock(&shared.queue);
+            while queue.waiting.is_empty() && !queue.closing {
+                queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            if queue.waiting.is_empty() {
+                return;
+            }
+            queue.waiting.drain(..).collect()
+        };
+        let stopped = lock(&shared.queue).failed.is_some();
+        let result = if stopped { Ok(()) } else { commit(core, &group) };
+        let number = group.len() as u64;
+        // The locks go before the waiting end: who flushed may count on them being free.
+        drop(group);
+        let mut queue = lock(&shared.queue);
+        queue.done += number;
+        if let Err(e) = result {
+            queue.failed.get_or_insert_with(|| Arc::new(e));
+        }
+        shared.progress.notify_all();
+    }
+}
+
+fn commit(core: &Core, group: &[Pending]) -> Result<()> {
+    let collected = || group.iter().map(|p| &p.collected);
+    let mut images = Vec::new();
+    let mut tags = Vec::new();
+    for c in collected() {
+        for image in &c.images {
+            images.push((write_json(core, image)?, paths::image(&image.id)));
+        }
+        for tag in &c.tags {
+            tags.push((write_json(core, tag)?, paths::tag(&tag.name)));
+        }
+    }
+    if !(images.is_empty() && tags.is_empty()) || collected().any(|c| !c.owned.is_empty()) {
+        core.root.sync_all()?;
+    }
+    let mut dirs = BTreeSet::new();
+    for c in collected() {
+        for key in &c.owned {
+            if core.place(key)? {
+                dirs.insert(Dir::AllObjects);
+            }
+        }
+        dirs.extend(&c.dirs);
+    }
+    sync_dirs(core, &dirs)?;
+    for (files, dir) in [(images, Dir::Images), (tags, Dir::Tags)] {
+        for (from, to) in &files {
+            core.root.replace(from, to)?;
+        }
+        if !files.is_empty() {
+            core.root.sync_dir(&dir.to_string())?;
+        }
+    }
+    core.write_rows(group)
+}
+
+fn sync_dirs(core: &Core, dirs: &BTreeSet<Dir>) -> Result<()> {
+    dirs.iter().try_for_each(|dir| core.root.sync_dir(&dir.to_string()))
+}
+
+/// Writes a document to the session's directory and gives the name of the file.
+fn write_json(core: &Core, value: &impl serde::Serialize) -> Result<String> {
+    let mut text = serde_json::to_vec_pretty(value).expect("plain data without maps has a JSON form");
+    text.push(b'\n');
+    let session = core.session()?;
+    let name = session.staged(session.next());
+    core.root.write_new(&name, &text, 0o644)?;
+    Ok(name)
+}

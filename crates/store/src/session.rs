@@ -1,0 +1,166 @@
+//! `tmp/<session>`: where a process keeps what is not durable yet, and what happens to it when the process is killed.
+//!
+//! ```text
+//! tmp/<pid>-<time in ns>/lock         flock held alone for the life of the process' store
+//! tmp/<pid>-<time in ns>/staged/f/12  staged files, by number, spread over 16 directories so that threads do not queue for one
+//! tmp/<pid>-<time in ns>/scratch-3    scratch directories
+//! tmp/dead-<session>                  a dead session that is being removed
+//! ```
+//!
+//! A session is made by the first write, under the sessions lock; under the same lock others find out which sessions are dead
+//! (their lock can be taken) and rename them, so that nobody takes a session for dead between its making and its locking.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use oci::Time;
+
+use crate::error::{Context, Result, StoreError};
+use crate::paths::{SESSIONS_LOCK, TMP};
+use crate::remove::remove_tree;
+use crate::sys::{self, Root, lock};
+
+/// Directories for staged files.
+const SPREAD: u64 = 16;
+
+/// The temporary directory of this process' store.
+#[derive(Debug)]
+pub(crate) struct Session {
+    root: Arc<Root>,
+    /// Relative to the root.
+    dir: String,
+    next: AtomicU64,
+    _lock: File,
+}
+
+impl Session {
+    /// Makes a session. Sessions of dead processes are handed to `sweeper`.
+    pub(crate) fn create(root: &Arc<Root>, sweeper: &Sweeper) -> Result<Session> {
+        let guard = lock_sessions(root)?;
+        for dead in dead_sessions(root)? {
+            sweeper.remove(dead);
+        }
+        let now = Time::now();
+        let dir = format!("{TMP}/{}-{}{:09}", std::process::id(), now.secs, now.nanos);
+        if !root.make_dir(&dir)? {
+            let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(StoreError::io("make", root.join(&dir), source));
+        }
+        let name = format!("{dir}/lock");
+        let file = root.lock_file(&name)?;
+        sys::try_lock(&file, true).at("lock", root.join(&name))?;
+        drop(guard);
+        root.make_dir(&format!("{dir}/staged"))?;
+        for i in 0..SPREAD {
+            root.make_dir(&format!("{dir}/staged/{i:x}"))?;
+        }
+        Ok(Session { root: root.clone(), dir, next: AtomicU64::new(0), _lock: file })
+    }
+
+    /// A number for a new staged file.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Name of a staged file, relative to the root.
+    pub(crate) fn staged(&self, number: u64) -> String {
+        format!("{}/staged/{:x}/{number}", self.dir, number % SPREAD)
+    }
+
+    /// Name for a new scratch directory, relative to the root.
+    pub(crate) fn scratch(&self) -> String {
+        format!("{}/scratch-{}", self.dir, self.next())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // What cannot be removed now is tried again by the next session of any process.
+        let _ = remove_tree(&self.root.join(&self.dir));
+    }
+}
+
+fn lock_sessions(root: &Root) -> Result<File> {
+    let file = root.lock_file(SESSIONS_LOCK)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .at("lock", root.join(SESSIONS_LOCK))?;
+    Ok(file)
+}
+
+/// Sets dead sessions aside and gives their paths. Only with the sessions lock.
+fn dead_sessions(root: &Root) -> Result<Vec<PathBuf>> {
+    let mut out = Vec::new();
+    for name in root.list(TMP)? {
+        let path = root.join(TMP).join(&name);
+        if name.as_encoded_bytes().starts_with(b"dead-") {
+            out.push(path);
+            continue;
+        }
+        // Without a lock file its maker died before it had one.
+        if let Ok(file) = File::open(path.join("lock")) {
+            if !sys::try_lock(&file, true).at("lock", &path)? {
+                continue;
+            }
+        }
+        let mut aside = OsString::from("dead-");
+        aside.push(&name);
+        let aside = root.join(TMP).join(aside);
+        match std::fs::rename(&path, &aside) {
+            Ok(()) => out.push(aside),
+            Err(_) => out.push(path),
+        }
+    }
+    Ok(out)
+}
+
+/// Removes what dead sessions left, at once. Gives the first failure.
+pub(crate) fn sweep(root: &Root) -> Result<()> {
+    let dead = {
+        let _guard = lock_sessions(root)?;
+        dead_sessions(root)?
+    };
+    dead.iter().map(|path| remove_tree(path).at("remove", path)).fold(Ok(()), Result::and)
+}
+
+/// A thread that removes trees, so that nobody waits for it. It starts with the first tree and is joined on drop.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper(Mutex<Option<(mpsc::Sender<PathBuf>, JoinHandle<()>)>>);
+
+impl Sweeper {
+    /// Removes `path`, soon. Failures are left to the next sweep.
+    pub(crate) fn remove(&self, path: PathBuf) {
+        let mut running = lock(&self.0);
+        if running.is_none() {
+            let (sender, receiver) = mpsc::channel::<PathBuf>();
+            let thread = std::thread::Builder::new().name("store-sweeper".into()).spawn(move || {
+                for path in receiver {
+                    let _ = remove_tree(&path);
+                }
+            });
+            *running = thread.ok().map(|thread| (sender, thread));
+        }
+        let unsent = match running.as_ref() {
+            Some((sender, _)) => sender.send(path).err().map(|e| e.0),
+            None => Some(path),
+        };
+        drop(running);
+        if let Some(path) = unsent {
+            let _ = remove_tree(&path);
+        }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = lock(&self.0).take() {
+            drop(sender);
+            let _ = thread.join();
+        }
+    }
+}
