@@ -81,7 +81,7 @@ impl Store {
     pub fn record_by_parent(&self, key: &Digest, parent: &Digest) -> Result<Option<Record>> {
         let record = self.core().query(|db| db.record_by_parent(key, parent))?;
         if let Some(record) = &record {
-            self.record_used(record);
+            self.note_use(record.id, record.last_used);
         }
         Ok(record)
     }
@@ -107,9 +107,16 @@ impl Store {
     }
 
     /// Notes that a record was used; it is written with the next transaction.
-    pub fn record_used(&self, record: &Record) {
-        if Time::now().secs - record.last_used > USE_STEP {
-            lock(&self.core().used).insert(record.id);
+    pub fn record_used(&self, id: i64) {
+        // An error will be met by the next who reads or writes records; a use is not worth one.
+        if let Ok(Some(last)) = self.core().query(|db| db.last_used(id)) {
+            self.note_use(id, last);
+        }
+    }
+
+    fn note_use(&self, id: i64, last: i64) {
+        if Time::now().secs - last > USE_STEP {
+            lock(&self.core().used).insert(id);
         }
     }
 }

@@ -50,6 +50,11 @@ impl Db {
         Ok(query.query_row([id], record).optional()?)
     }
 
+    pub(crate) fn last_used(&self, id: i64) -> DbResult<Option<i64>> {
+        let mut query = self.conn.prepare_cached("SELECT last_used FROM records WHERE id = ?1")?;
+        Ok(query.query_row([id], |row| row.get(0)).optional()?)
+    }
+
     /// All records, the least recently used first.
     pub(crate) fn all_records(&self) -> DbResult<Vec<Record>> {
         let mut query =
