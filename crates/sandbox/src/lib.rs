@@ -7,15 +7,33 @@
 //! plain data. A program that uses this crate calls [`init_main`] first thing in `main` when its first argument is [`INIT_ARG`].
 //! docs/sandbox.md is the normative description of what a step gets and what it is kept from.
 
+mod caps;
+mod channel;
 mod error;
+mod exe;
+mod fuse;
+mod init;
+mod plan;
 mod run;
+mod seccomp;
 mod seen;
+mod socket;
 mod step;
+mod sys;
+mod targets;
+mod view;
 
-pub use error::SandboxError;
-pub use run::{Exit, Handle, Outcome, Running, Stats, init_main, spawn};
+pub use error::{SandboxError, Stage};
+pub use run::{Exit, Handle, Outcome, Running, Stats, spawn};
 pub use seen::{Bits, Seen};
 pub use step::{Mount, MountSource, Network, Resource, Rlimit, Security, Stdio, Step, User};
 
 /// First argument of the process that a step is set up in.
 pub const INIT_ARG: &str = "__sandbox-init";
+
+/// The process that a step is set up in: what `main` runs when its first argument is [`INIT_ARG`]. To be called before any thread
+/// exists; `args` are those after [`INIT_ARG`], of which there are none in this version.
+pub fn init_main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ! {
+    drop(args.into_iter());
+    init::main()
+}

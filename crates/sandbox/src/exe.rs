@@ -1,0 +1,28 @@
+//! This program's own executable, as the step's first process is started from it.
+//!
+//! That process is in the step's namespaces for a moment, so the step's files could lead back to its executable (a script whose
+//! interpreter is /proc/self/exe) and have the host's layercake rewritten by a step that runs as root (CVE-2019-5736). So it is
+//! executed through a detached read-only mount of the file: whoever opens it over /proc gets that mount, and EROFS on writing.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use rustix::fs::CWD;
+use rustix::mount::OpenTreeFlags;
+
+/// What to execute. Without permission to mount it is the file itself.
+pub(crate) fn path() -> PathBuf {
+    static SEALED: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    match SEALED.get_or_init(seal) {
+        Some(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
+        None => "/proc/self/exe".into(),
+    }
+}
+
+fn seal() -> Option<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, "/proc/self/exe", flags).ok()?;
+    crate::sys::make_mount_readonly(&mount).ok()?;
+    Some(mount)
+}

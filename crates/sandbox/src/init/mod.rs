@@ -1,0 +1,137 @@
+//! The step's first processes: carry out a plan.
+//!
+//! Two of them: the *supervisor*, which makes the namespaces, waits for the step, and kills it when the parent asks or is gone;
+//! and the step itself, process 1 of its namespace, which mounts, gives up privileges and executes the command. Both have one
+//! thread, so that fork and unshare do what they say.
+
+mod mounts;
+mod process;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+use rustix::thread::UnshareFlags;
+
+use crate::channel::{self, Failure, Order, Report};
+use crate::error::Stage;
+use crate::plan::Plan;
+use crate::sys::{self, Forked};
+
+type Done<T> = Result<T, Failure>;
+
+/// Says of an error what was being done.
+trait Context<T> {
+    fn doing(self, stage: Stage, what: impl FnOnce() -> String) -> Done<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn doing(self, stage: Stage, what: impl FnOnce() -> String) -> Done<T> {
+        self.map_err(|e| {
+            let e: io::Error = e.into();
+            Failure { stage, what: what(), errno: e.raw_os_error().unwrap_or(libc::EIO) }
+        })
+    }
+}
+
+/// The whole life of the process started by [`crate::spawn`]; its standard input is the socket.
+pub(crate) fn main() -> ! {
+    // The parent reads the reason from the socket; the exit code says nothing.
+    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { sys::exit_now(70) };
+    let Ok((plan, stdin)) = channel::receive_long::<Plan>(&socket) else { sys::exit_now(70) };
+    if let Err(failure) = run(plan, stdin, &socket) {
+        let _ = channel::send(&socket, &Report::Failed(failure), None);
+    }
+    sys::exit_now(0)
+}
+
+fn run(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> Done<()> {
+    // Signals of the terminal are the parent's business.
+    let _ = rustix::process::setsid();
+    let dumpable = rustix::process::DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(dumpable)
+        .doing(Stage::Process, || "hide the memory of the first process".into())?;
+    let mut namespaces =
+        UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if plan.own_network {
+        namespaces |= UnshareFlags::NEWNET;
+    }
+    if mounts::unified_cgroups() {
+        namespaces |= UnshareFlags::NEWCGROUP;
+    }
+    unshare(namespaces).doing(Stage::Namespaces, || "make namespaces".into())?;
+    match sys::fork().doing(Stage::Process, || "start the step's process".into())? {
+        Forked::Parent(step) => {
+            drop((plan, stdin));
+            supervise(step, socket)
+        }
+        Forked::Child => {
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            let (report, failed) = match become_step(plan, stdin, socket) {
+                Ok(process::Refused { why, code }) => (Report::NoCommand { why, code }, code),
+                Err(failure) => (Report::Failed(failure), 70),
+            };
+            let _ = channel::send(socket, &report, None);
+            sys::exit_now(failed)
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
+    // SAFETY: CLONE_FILES, the one flag that could pull descriptors away from under others, is not among the flags.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Returns only if the command cannot be executed.
+fn become_step(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> Done<process::Refused> {
+    let _ = rustix::process::setsid();
+    rustix::process::umask(rustix::fs::Mode::empty());
+    mounts::build(&plan, socket)?;
+    process::execute(plan, stdin, socket)
+}
+
+/// Waits for the step, and tells the parent how it ended. Returns when nothing of it runs any more.
+fn supervise(step: Pid, socket: &OwnedFd) -> Done<()> {
+    // Whoever reads the step's output waits until nobody holds the pipes.
+    let release = || -> Result<(), Errno> {
+        let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)
+    };
+    let watched = release().and_then(|()| rustix::process::pidfd_open(step, PidfdFlags::empty()));
+    match watched {
+        Ok(ended) => watch(step, &ended, socket),
+        Err(_) => sys::kill(step, libc::SIGKILL),
+    }
+    // Process 1 ends after all others of its namespace are dead.
+    let ended = sys::wait(step).doing(Stage::Process, || "wait for the step".into())?;
+    let sys::Ended { status, user, system, max_rss } = ended;
+    let _ = channel::send(socket, &Report::Ended { status, user, system, max_rss }, None);
+    Ok(())
+}
+
+/// Obeys orders until the step has ended.
+fn watch(step: Pid, ended: &OwnedFd, socket: &OwnedFd) {
+    loop {
+        let mut fds = [PollFd::new(ended, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return sys::kill(step, libc::SIGKILL),
+        }
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        if !fds[1].revents().is_empty() {
+            match channel::receive::<Order>(socket) {
+                Ok(Some((Order::Signal(signal), _))) => sys::kill(step, signal),
+                // The parent is gone.
+                Ok(None) | Err(_) => return sys::kill(step, libc::SIGKILL),
+            }
+        }
+    }
+}
