@@ -10,6 +10,7 @@ pub mod compress;
 pub mod content;
 pub mod digest;
 pub mod index;
+pub mod layout;
 pub mod platform;
 pub mod reference;
 pub mod tar;

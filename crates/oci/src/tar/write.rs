@@ -217,17 +217,12 @@ impl<W: Write> Writer<W> {
 
     /// A directory, mode 0755.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
-        self.header(format!("{path}/").as_bytes(), b'5', b"", 0o755, 0)
-    }
-
-    /// A symbolic link.
-    pub fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
-        self.header(path.as_bytes(), b'2', target.as_bytes(), 0o777, 0)
+        self.header(&format!("{path}/"), b'5', 0o755, 0)
     }
 
     /// A file, mode 0644, with exactly `size` bytes from `content`; [`io::ErrorKind::InvalidData`] if they are more or fewer.
     pub fn file(&mut self, path: &str, size: u64, content: &mut dyn io::Read) -> io::Result<()> {
-        self.header(path.as_bytes(), b'0', b"", 0o644, size)?;
+        self.header(path, b'0', 0o644, size)?;
         let mut buf = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE).saturating_add(1))];
         let mut left = size;
         loop {
@@ -257,11 +252,11 @@ impl<W: Write> Writer<W> {
         Ok(self.out)
     }
 
-    fn header(&mut self, name: &[u8], flag: u8, link: &[u8], mode: u32, size: u64) -> io::Result<()> {
+    fn header(&mut self, name: &str, flag: u8, mode: u32, size: u64) -> io::Result<()> {
         self.out.write_all(&encode(&Fields {
-            name,
+            name: name.as_bytes(),
             flag,
-            link,
+            link: b"",
             mode,
             uid: 0,
             gid: 0,
