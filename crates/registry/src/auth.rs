@@ -27,8 +27,9 @@ use crate::base64;
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialError, Credentials};
 use crate::error::RegistryError;
-use crate::http::{Http, Outgoing, Payload, Reply, escape, join, same_origin};
+use crate::http::{Http, Outgoing, Payload, Reply};
 use crate::options::Event;
+use crate::url::{escape, join, same_origin};
 
 /// What a request wants to do, in the token server's words.
 #[derive(Debug, Clone, Default)]

@@ -15,9 +15,10 @@ use crate::auth::{Host, Want};
 use crate::blob::BlobReader;
 use crate::credentials::Credential;
 use crate::error::RegistryError;
-use crate::http::{Http, Outgoing, Reply, join, same_origin};
+use crate::http::{Http, Outgoing, Reply};
 use crate::options::{Event, Options};
 use crate::select::select;
+use crate::url::{join, same_origin};
 
 /// Largest manifest or index (OCI distribution specification: registries must take 4 MiB).
 pub const MANIFEST_MAX: u64 = 4 * 1024 * 1024;
@@ -84,13 +85,13 @@ impl Client {
 
     /// The manifest or index that a reference names, verified against the reference's digest and the registry's own.
     pub fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, RegistryError> {
-        self.from_mirrors(reference, |host| self.http.retrying(|| self.manifest_from(host, reference)))
+        self.ask_mirrors(reference, |host| self.http.retrying(|| self.manifest_from(host, reference)))
     }
 
     /// Media type, digest and size of the manifest that a reference names now, without fetching it. `None` if the registry does
     /// not say: then [`Client::manifest`] finds out. (Docker Hub does not count this against its limit of pulls.)
     pub fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, RegistryError> {
-        self.from_mirrors(reference, |host| {
+        self.ask_mirrors(reference, |host| {
             let reply = self.http.retrying(|| self.ask_manifest(host, reference, Method::HEAD))?;
             let digest = reply.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
             let media_type = content_type(&reply);
@@ -119,7 +120,7 @@ impl Client {
             let list: Index = parse(reference, "index", &fetched.bytes)?;
             let chosen = select(&list, platform).map_err(|available| RegistryError::NoPlatform {
                 reference: reference.to_string(),
-                wanted: platform.clone(),
+                wanted: Box::new(platform.clone()),
                 available,
             })?;
             let next = self.manifest(&reference.with_digest(chosen.digest))?;
@@ -187,7 +188,7 @@ impl Client {
 
     /// Opens a blob for reading; see [`BlobReader`] for what it promises.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobReader, RegistryError> {
-        self.from_mirrors(reference, |host| {
+        self.ask_mirrors(reference, |host| {
             BlobReader::open(self.http.clone(), host.clone(), &reference.repository, descriptor)
         })
     }
@@ -287,7 +288,7 @@ impl Client {
     }
 
     /// Asks the mirrors of a registry, then the registry itself; its error is the one that counts.
-    fn from_mirrors<T>(
+    fn ask_mirrors<T>(
         &self,
         reference: &Reference,
         ask: impl Fn(&Arc<Host>) -> Result<T, RegistryError>,

@@ -128,7 +128,7 @@ pub enum RegistryError {
         /// Which image.
         reference: String,
         /// Platform that was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// Platforms that the index lists, in its order, attestations left out.
         available: Vec<Platform>,
     },

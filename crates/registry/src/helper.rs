@@ -176,12 +176,12 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<std::io::Result<st
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
     /// A directory with a helper `docker-credential-test` that runs `script`.
-    fn settings(script: &str) -> (tempfile::TempDir, HelperSettings) {
+    pub(crate) fn settings(script: &str) -> (tempfile::TempDir, HelperSettings) {
         let dir = tempfile::tempdir().unwrap();
         let (text, program) = (dir.path().join("text"), dir.path().join("docker-credential-test"));
         std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();

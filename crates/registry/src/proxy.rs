@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::http::host_name;
+use crate::url::host_name;
 
 /// Whether `host[:port]` matches one of the entries.
 pub(crate) fn bypasses(entries: &[String], host: &str) -> bool {

@@ -24,7 +24,8 @@ use ureq::http::{Method, Uri};
 use crate::auth::{Host, Want};
 use crate::client::{Client, MANIFEST_MAX, success};
 use crate::error::RegistryError;
-use crate::http::{Outgoing, Payload, join};
+use crate::http::{Outgoing, Payload};
+use crate::url::{escape, join};
 
 /// How a blob came to be in the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Client {
     ) -> Result<Option<Uri>, RegistryError> {
         let mut path = format!("/v2/{repository}/blobs/uploads/");
         if let Some(from) = mount_from {
-            path.push_str(&format!("?mount={digest}&from={}", crate::http::escape(from)));
+            path.push_str(&format!("?mount={digest}&from={}", escape(from)));
         }
         let what = format!("an upload to {}/{repository}", host.registry);
         let want = Want::push(repository, mount_from);
