@@ -1,6 +1,6 @@
 //! The client: reading manifests, choosing images, listing tags, checking credentials. Blobs and pushing have rooms of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,6 +61,8 @@ pub struct Client {
     options: Arc<Options>,
     /// By name. The inner lock is held while a host is sought, so that others wait for the answer.
     hosts: Arc<Mutex<HashMap<String, Slot>>>,
+    /// Mirrors that could not be reached: each further try would cost its time limit again.
+    unreachable: Arc<Mutex<HashSet<String>>>,
 }
 
 type Slot = Arc<Mutex<Option<Arc<Host>>>>;
@@ -75,7 +77,12 @@ impl Client {
     /// A client. Nothing is sent yet.
     pub fn new(options: Options) -> Result<Client, RegistryError> {
         let options = Arc::new(options);
-        Ok(Client { http: Arc::new(Http::new(options.clone())?), options, hosts: Arc::default() })
+        Ok(Client {
+            http: Arc::new(Http::new(options.clone())?),
+            options,
+            hosts: Arc::default(),
+            unreachable: Arc::default(),
+        })
     }
 
     /// Ends every operation of this client and its clones with [`RegistryError::Cancelled`], at once. It cannot be used again.
@@ -295,12 +302,19 @@ impl Client {
     ) -> Result<T, RegistryError> {
         let mirrors = self.options.mirrors.iter().filter(|m| m.registry == reference.registry);
         for name in mirrors.flat_map(|m| &m.hosts) {
-            // A mirror has credentials of its own.
-            match self.host(name, name).and_then(|host| ask(&host)) {
-                Err(RegistryError::Cancelled) => return Err(RegistryError::Cancelled),
-                Err(reason) => self.http.event(&Event::MirrorFailed { host: name, reason: &reason }),
-                found => return found,
+            if self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+                continue;
             }
+            // A mirror has credentials of its own.
+            let reason = match self.host(name, name).and_then(|host| ask(&host)) {
+                Err(RegistryError::Cancelled) => return Err(RegistryError::Cancelled),
+                Err(reason) => reason,
+                found => return found,
+            };
+            if matches!(reason, RegistryError::Unreachable { .. } | RegistryError::Tls { .. }) {
+                self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+            }
+            self.http.event(&Event::MirrorFailed { host: name, reason: &reason });
         }
         ask(&self.host(&reference.registry, reference.registry_host())?)
     }

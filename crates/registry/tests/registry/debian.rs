@@ -165,7 +165,7 @@ fn passwords() {
 }
 
 /// A registry with TLS and a certificate that nobody signed.
-fn start_with_tls() -> Option<Real> {
+fn start_with_tls(more: &'static str) -> Option<Real> {
     let openssl = |dir: &Path, args: &[&str]| {
         let mut command = Command::new("openssl");
         command.args(args).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null()).status()
@@ -177,16 +177,29 @@ fn start_with_tls() -> Option<Real> {
     start("  tls: {certificate: DIR/cert.pem, key: DIR/key.pem}", |dir| {
         let args = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -keyout key.pem -out cert.pem";
         assert!(openssl(dir, &args.split(' ').collect::<Vec<_>>()).unwrap().success());
-        String::new()
+        more.replace("DIR", &dir.display().to_string())
     })
 }
 
 #[test]
 fn any_certificate_will_do_on_this_machine() {
-    let Some(real) = start_with_tls() else { return };
+    let Some(real) = start_with_tls("") else { return };
     let image = Image::new("amd64", 100_000);
     assert_eq!(push_image(&client(), &real.host, "app:1", &image, None), [Pushed::Uploaded; 2]);
     pull_image(&client(), &real.host, "app:1", &image);
+}
+
+#[test]
+fn no_password_leaves_tls_for_a_token() {
+    let auth = "auth:\n  token: {realm: 'http://127.0.0.1:1/token', service: s, issuer: i, rootcertbundle: DIR/cert.pem}";
+    let Some(real) = start_with_tls(auth) else { return };
+    let credential = Credential::Password { username: "me".into(), password: "hunter2".into() };
+    match client().login_check(&real.host, &credential) {
+        Err(RegistryError::Protocol { problem, .. }) => {
+            assert!(problem.contains("over plain http"), "{problem}")
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A proxy that takes every CONNECT to one address. Gives its own, and what it was asked for.
@@ -222,7 +235,7 @@ fn proxy(to: String) -> (String, Arc<Mutex<Vec<String>>>) {
 
 #[test]
 fn elsewhere_certificates_count_and_the_proxy_is_used() {
-    let Some(real) = start_with_tls() else { return };
+    let Some(real) = start_with_tls("") else { return };
     let (url, asked) = proxy(real.host.clone());
     let through = |insecure: &[&str]| {
         let proxy = Some(Proxy { url: url.clone(), no_proxy: vec!["other.invalid".into()] });

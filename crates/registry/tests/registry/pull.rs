@@ -44,10 +44,19 @@ fn an_image_without_index() {
     assert_eq!(got.manifest_descriptor, Descriptor::of(media::MANIFEST, &image.manifest));
     let layer = client().blob(&r, &got.manifest.layers[0]).unwrap();
     assert_eq!(read_all(layer).unwrap(), image.layer);
+    assert!(fake.seen()[0].header("user-agent").unwrap().starts_with("layercake/"));
     let accept = fake.seen()[0].header("accept").unwrap().to_owned();
     for kind in [media::INDEX, media::MANIFEST, media::DOCKER_LIST, media::DOCKER_MANIFEST] {
         assert!(accept.contains(kind), "{accept}");
     }
+}
+
+#[test]
+fn an_odd_user_agent_is_sent_without_what_no_header_may_have() {
+    let fake = scripted(&Image::new("amd64", 10), vec![]);
+    let client = Client::new(Options { user_agent: "a\r\nb: c é".into(), ..options() }).unwrap();
+    client.manifest(&reference(&fake.host, "a")).unwrap();
+    assert_eq!(fake.seen()[0].header("user-agent"), Some("ab: c"));
 }
 
 #[test]
@@ -450,6 +459,18 @@ fn mirrors_first() {
     let client = Client::new(Options { mirrors: vec![mirror(&[&broken])], ..options }).unwrap();
     assert_eq!(client.manifest(&r).unwrap().bytes, image.manifest);
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn a_dead_mirror_is_asked_once() {
+    let image = Image::new("amd64", 1000);
+    let origin = scripted(&image, vec![]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dead = Mirror { registry: origin.host.clone(), hosts: vec![format!("127.0.0.1:{port}")] };
+    let (options, heard) = listening();
+    let client = Client::new(Options { mirrors: vec![dead], ..options }).unwrap();
+    client.resolve(&reference(&origin.host, "a"), &"linux/amd64".parse().unwrap()).unwrap();
+    assert_eq!(*heard.lock().unwrap(), [format!("mirror 127.0.0.1:{port}")]);
 }
 
 #[test]
