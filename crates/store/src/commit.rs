@@ -139,8 +139,10 @@ fn run(core: &Core, shared: &Shared) {
         let stopped = lock(&shared.queue).failed.is_some();
         let result = if stopped { Ok(()) } else { commit(core, &group) };
         let number = group.len() as u64;
-        // The locks go before the waiting end: who flushed may count on them being free.
-        drop(group);
+        // The locks go before the waiting ends: who flushed may count on them being free.
+        for pending in group {
+            drop(pending.keep);
+        }
         let mut queue = lock(&shared.queue);
         queue.done += number;
         if let Err(e) = result {

@@ -222,6 +222,18 @@ impl Db {
         Ok(value)
     }
 
+    /// Makes removals durable (a power failure must not bring back rows whose files are gone), and gives free room back to the
+    /// file system if there is much.
+    pub(crate) fn settle_down(&self) -> DbResult<()> {
+        let pages: i64 = self.conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let free: i64 = self.conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free > pages / 4 {
+            self.conn.execute_batch("VACUUM")?;
+        }
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     /// SQLite's own check of the whole file; the findings as it words them.
     pub(crate) fn check(&self) -> DbResult<Vec<String>> {
         let mut found = Vec::new();

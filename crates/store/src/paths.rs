@@ -16,8 +16,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 3] = [Kind::Object, Kind::Layer, Kind::Blob];
-
     /// The word for people.
     pub(crate) fn noun(self) -> &'static str {
         match self {

@@ -77,16 +77,17 @@ pub struct Record {
 }
 
 impl Store {
-    /// The run of a step on exactly this parent. Finding it counts as a use.
+    /// The run of a step on exactly this parent. Finding it counts as a use. A record whose layer is gone is none.
     pub fn record_by_parent(&self, key: &Digest, parent: &Digest) -> Result<Option<Record>> {
-        let record = self.core().query(|db| db.record_by_parent(key, parent))?;
-        if let Some(record) = &record {
-            self.note_use(record.id, record.last_used);
+        let Some(record) = self.core().query(|db| db.record_by_parent(key, parent))? else { return Ok(None) };
+        if !self.has_layer(&record.layer)? {
+            return Ok(None);
         }
-        Ok(record)
+        self.note_use(record.id, record.last_used);
+        Ok(Some(record))
     }
 
-    /// Up to `limit` runs of a step, newest first. Only [`Store::record_used`] makes this a use.
+    /// Up to `limit` runs of a step, newest first. Only [`Store::record_used`] makes this a use. The layers may be gone.
     pub fn records(&self, key: &Digest, limit: usize) -> Result<Vec<Record>> {
         self.core().query(|db| db.records(key, limit))
     }

@@ -26,6 +26,9 @@ use crate::paths::{SESSIONS_LOCK, TMP};
 use crate::remove::remove_tree;
 use crate::sys::{self, Root, lock};
 
+/// Beginning of the names of dead sessions.
+const ASIDE: &str = "dead-";
+
 /// Directories for staged files.
 const SPREAD: u64 = 16;
 
@@ -93,30 +96,44 @@ fn lock_sessions(root: &Root) -> Result<File> {
     Ok(file)
 }
 
-/// Sets dead sessions aside and gives their paths. Only with the sessions lock.
-fn dead_sessions(root: &Root) -> Result<Vec<PathBuf>> {
+/// Paths of what dead sessions left. Only with the sessions lock: without it a session that is being made looks dead, too.
+fn find_dead(root: &Root) -> Result<Vec<PathBuf>> {
     let mut out = Vec::new();
     for name in root.list(TMP)? {
         let path = root.join(TMP).join(&name);
-        if name.as_encoded_bytes().starts_with(b"dead-") {
-            out.push(path);
-            continue;
-        }
-        // Without a lock file its maker died before it had one.
-        if let Ok(file) = File::open(path.join("lock")) {
-            if !sys::try_lock(&file, true).at("lock", &path)? {
-                continue;
+        // Without a lock file its maker died before it had one, or most of it is removed already.
+        let held = match File::open(path.join("lock")) {
+            Ok(file) if !name.as_encoded_bytes().starts_with(ASIDE.as_bytes()) => {
+                !sys::try_lock(&file, true).at("lock", &path)?
             }
-        }
-        let mut aside = OsString::from("dead-");
-        aside.push(&name);
-        let aside = root.join(TMP).join(aside);
-        match std::fs::rename(&path, &aside) {
-            Ok(()) => out.push(aside),
-            Err(_) => out.push(path),
+            _ => false,
+        };
+        if !held {
+            out.push(path);
         }
     }
     Ok(out)
+}
+
+/// Renames dead sessions, so that their names say what they are, and gives their new paths. Only with the sessions lock.
+fn dead_sessions(root: &Root) -> Result<Vec<PathBuf>> {
+    let aside = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_owned();
+        if name.as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
+            return path;
+        }
+        let mut new = OsString::from(ASIDE);
+        new.push(name);
+        let new = path.with_file_name(new);
+        if std::fs::rename(&path, &new).is_ok() { new } else { path }
+    };
+    Ok(find_dead(root)?.into_iter().map(aside).collect())
+}
+
+/// Paths of what dead sessions left.
+pub(crate) fn dead(root: &Root) -> Result<Vec<PathBuf>> {
+    let _guard = lock_sessions(root)?;
+    find_dead(root)
 }
 
 /// Removes what dead sessions left, at once. Gives the first failure.

@@ -50,6 +50,10 @@ impl Db {
         Ok(query.query_row([id], record).optional()?)
     }
 
+    pub(crate) fn count_records(&self) -> DbResult<u64> {
+        Ok(self.conn.query_row("SELECT count(*) FROM records", [], |row| number(row, 0))?)
+    }
+
     pub(crate) fn last_used(&self, id: i64) -> DbResult<Option<i64>> {
         let mut query = self.conn.prepare_cached("SELECT last_used FROM records WHERE id = ?1")?;
         Ok(query.query_row([id], |row| row.get(0)).optional()?)
