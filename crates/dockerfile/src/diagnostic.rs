@@ -98,11 +98,6 @@ impl Diagnostic {
         self
     }
 
-    pub(crate) fn fix(mut self, span: Span, replacement: impl Into<String>) -> Diagnostic {
-        self.fix = Some(Fix { span, replacement: replacement.into() });
-        self
-    }
-
     /// Whether the file cannot be built because of this.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

@@ -5,7 +5,7 @@
 
 use crate::suggest::{did_you_mean, nearest};
 use crate::syntax::Node;
-use crate::{Class, Diagnostic, Flag};
+use crate::{Class, Diagnostic, Flag, Span};
 
 /// How a flag takes values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub(crate) enum Kind {
 /// The flags of one instruction that are right.
 #[derive(Debug)]
 pub(crate) struct Flags {
-    given: Vec<(&'static str, String)>,
+    /// Name, value, place.
+    given: Vec<(&'static str, String, Span)>,
 }
 
 /// The flags of `node` as they are written.
@@ -75,28 +76,36 @@ impl Flags {
                     continue;
                 }
             };
-            flags.given.push((known_name, value));
+            flags.given.push((known_name, value, span));
         }
         flags
     }
 
     fn has(&self, name: &str) -> bool {
-        self.given.iter().any(|(given, _)| *given == name)
+        self.given.iter().any(|(given, ..)| *given == name)
+    }
+
+    /// All values of a flag, with their places.
+    pub(crate) fn places(&self, name: &str) -> impl Iterator<Item = (&str, Span)> {
+        self.given
+            .iter()
+            .filter(move |(given, ..)| *given == name)
+            .map(|(_, value, span)| (&value[..], *span))
     }
 
     /// All values of a flag.
     pub(crate) fn many(&self, name: &str) -> Vec<String> {
-        self.given.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.clone()).collect()
+        self.places(name).map(|(value, _)| value.to_owned()).collect()
+    }
+
+    /// The value of a flag, even if it is empty.
+    pub(crate) fn given_value(&self, name: &str) -> Option<String> {
+        self.places(name).next().map(|(value, _)| value.to_owned())
     }
 
     /// The value of a flag; an empty one is as none.
     pub(crate) fn one(&self, name: &str) -> Option<String> {
         self.given_value(name).filter(|value| !value.is_empty())
-    }
-
-    /// The value of a flag, even if it is empty.
-    pub(crate) fn given_value(&self, name: &str) -> Option<String> {
-        self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| value.clone())
     }
 
     /// The value of a boolean flag.

@@ -21,7 +21,7 @@ pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
     matches_bytes(pattern.as_bytes(), name.as_bytes())
 }
 
-/// As [`matches`], for names that need not be UTF-8.
+/// As [`matches()`], for names that need not be UTF-8.
 pub fn matches_bytes(pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
     let mut pattern = pattern;
     let mut name = name;

@@ -4,6 +4,7 @@
 //! Everything here is pure: no I/O, no clock, no environment. Parsing never fails; it gives a file and what is
 //! wrong with it. The language is BuildKit's; where the two differ on purpose, the module says so.
 
+pub mod check;
 mod diagnostic;
 mod duration;
 pub mod expand;

@@ -292,34 +292,26 @@ impl Lower<'_> {
             devices: flags.many("device"),
             heredocs: self.node.heredocs.clone(),
         };
-        for mount in &run.mounts {
+        for (mount, span) in flags.places("mount") {
             if let Err(error) = mount::check(mount) {
-                let span = self.flag_span("mount", mount);
                 self.problem_at(span, "InvalidMount", error.to_string());
             }
         }
-        for device in &run.devices {
+        for (device, span) in flags.places("device") {
             if let Err(error) = mount::Device::parse(device) {
-                let span = self.flag_span("device", device);
                 self.problem_at(span, "InvalidDevice", error.to_string());
             }
         }
-        self.one_of("network", run.network.as_deref(), &["default", "none", "host"]);
-        self.one_of("security", run.security.as_deref(), &["sandbox", "insecure"]);
+        self.one_of(&flags, "network", &["default", "none", "host"]);
+        self.one_of(&flags, "security", &["sandbox", "insecure"]);
         run
     }
 
-    fn one_of(&mut self, flag: &str, value: Option<&str>, allowed: &[&str]) {
-        if let Some(value) = value.filter(|value| !allowed.contains(value)) {
-            let span = self.flag_span(flag, value);
+    fn one_of(&mut self, flags: &Flags, flag: &str, allowed: &[&str]) {
+        for (value, span) in flags.places(flag).filter(|(value, _)| !allowed.contains(value)) {
             let message = format!("--{flag} must be one of {}, not {value:?}", allowed.join(", "));
             self.problem_at(span, "InvalidFlagValue", message);
         }
-    }
-
-    fn flag_span(&self, name: &str, value: &str) -> Span {
-        let wanted = format!("--{name}={value}");
-        self.node.flags.iter().find(|flag| flag.text == wanted).map_or(self.node.keyword_span, |f| f.span)
     }
 
     /// The sources, the destination, and the sources that are heredocs.
@@ -455,9 +447,8 @@ impl Lower<'_> {
     }
 
     fn duration(&mut self, flags: &Flags, name: &str) -> Option<Duration> {
-        let value = flags.one(name)?;
-        let span = self.flag_span(name, &value);
-        let Some((negative, duration)) = crate::duration::parse(&value) else {
+        let (value, span) = flags.places(name).next().filter(|(value, _)| !value.is_empty())?;
+        let Some((negative, duration)) = crate::duration::parse(value) else {
             let message = format!("--{name} must be a duration, not {value:?}");
             self.problem_at(span, "InvalidFlagValue", message).help =
                 Some("write a number with a unit: 30s, 1m30s, 500ms".to_owned());
@@ -470,11 +461,10 @@ impl Lower<'_> {
     }
 
     fn retries(&mut self, flags: &Flags) -> Option<u32> {
-        let value = flags.one("retries")?;
+        let (value, span) = flags.places("retries").next().filter(|(value, _)| !value.is_empty())?;
         match value.parse::<i32>() {
             Ok(count) if count >= 0 => u32::try_from(count).ok(),
             _ => {
-                let span = self.flag_span("retries", &value);
                 let message = format!("--retries must be a number from 0, not {value:?}");
                 self.problem_at(span, "InvalidFlagValue", message);
                 None

@@ -14,6 +14,10 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         return None;
     }
     for name in known {
+        // Each character is one byte at least and four at most.
+        if name.len() + MAX_EDITS < word.len() || name.len() > 4 * (word.len() + MAX_EDITS) {
+            continue;
+        }
         let distance = distance(&word, name);
         if distance == 0 {
             return None;
