@@ -20,8 +20,8 @@ use crate::error::{Context, Result, StoreError};
 use crate::paths::{STORE_LOCK, step_lock};
 use crate::sys::{Root, try_lock};
 
-/// How often a waiting process asks whether it should go on waiting.
-const POLL: Duration = Duration::from_millis(50);
+/// How often a waiting process looks again, and asks whether it should go on waiting: at first, and after a while.
+const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// The right to run a step; released when dropped.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Drop for StepLock {
 
 impl Store {
     /// Waits for the right to run the step with this key, among all processes and threads. `on_wait` is called once if another
-    /// holds it; `cancelled` is asked every 50 ms and ends the waiting with [`StoreError::Cancelled`].
+    /// holds it; `cancelled` is asked at least every 50 ms and ends the waiting with [`StoreError::Cancelled`].
     ///
     /// Look the records up again once you have it: who held it before has probably run the step.
     pub fn lock_step(
@@ -103,12 +103,14 @@ fn wait(
     cancelled: &dyn Fn() -> bool,
 ) -> std::result::Result<(), NoLock> {
     let mut told = false;
+    let mut pause = POLL.0;
     while !try_lock(&file, alone).map_err(NoLock::System)? {
         once(&mut told, on_wait)();
         if cancelled() {
             return Err(NoLock::Cancelled);
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(POLL.1);
     }
     Ok(())
 }

@@ -181,7 +181,7 @@ mod tests {
         File::create(tree.join("work/work/inner/f")).unwrap();
         symlink(&outside, tree.join("link")).unwrap();
         symlink(tmp.path(), tree.join("dirlink")).unwrap();
-        fs::set_permissions(tree.join("work/work"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("work/work"), fs::Permissions::from_mode(0o000)).unwrap();
         // Deeper than PATH_MAX, and than there may be open files.
         let mut at = open_dir(rustix::fs::CWD, &CString::new(tree.as_os_str().as_bytes()).unwrap()).unwrap();
         for _ in 0..3000 {

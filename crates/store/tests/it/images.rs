@@ -1,0 +1,107 @@
+//! Images, tags, blobs.
+
+use std::io::Write;
+
+use oci::Digest;
+use store::{Store, StoreError, TarBlob, TarOrigin};
+
+use crate::{layer_of, open, put_image};
+
+#[test]
+fn blobs_are_kept_byte_for_byte_and_checked() {
+    let (_dir, store) = open();
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"hello ").unwrap();
+    writer.write_all(b"blob").unwrap();
+    assert_eq!(writer.bytes(), 10);
+    let (digest, size) = writer.commit(Some(&Digest::of(b"hello blob"))).unwrap();
+    assert_eq!((digest, size), (Digest::of(b"hello blob"), 10));
+    assert_eq!(store.read_blob(&digest, 10).unwrap(), b"hello blob", "visible before it is flushed");
+    store.flush().unwrap();
+    assert_eq!(Store::open(store.root()).unwrap().read_blob(&digest, 10).unwrap(), b"hello blob");
+    assert!(matches!(store.read_blob(&digest, 9), Err(StoreError::TooLarge { limit: 9, .. })));
+
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"forged").unwrap();
+    let got = writer.commit(Some(&digest));
+    assert!(
+        matches!(got, Err(StoreError::Mismatch { expected, got }) if expected == digest && got == Digest::of(b"forged"))
+    );
+    assert!(!store.has_blob(&Digest::of(b"forged")).unwrap());
+    assert!(matches!(store.open_blob(&Digest::of(b"forged")), Err(StoreError::Missing { kind: "blob", .. })));
+}
+
+#[test]
+fn images_are_found_by_name_and_by_id() {
+    let (_dir, store) = open();
+    let a = put_image(&store, "docker.io/library/a:latest", b"a");
+    let b = put_image(&store, "docker.io/library/b:1", b"b");
+    store.tag("docker.io/library/c:2", &b.id, None).unwrap();
+    let other = Store::open(store.root()).unwrap();
+    for store in [&store, &other] {
+        let names: Vec<_> = store.tags().unwrap().into_iter().map(|t| t.name).collect();
+        assert_eq!(names, ["docker.io/library/a:latest", "docker.io/library/b:1", "docker.io/library/c:2"]);
+        assert_eq!(store.images().unwrap().len(), 2);
+        assert_eq!(store.find("docker.io/library/c:2").unwrap().unwrap(), b);
+        assert_eq!(store.find(&a.id.to_string()).unwrap().unwrap(), a);
+        assert_eq!(store.find(&a.id.hex()[..12]).unwrap().unwrap(), a);
+        assert_eq!(store.find(&a.manifest.unwrap().to_string()).unwrap().unwrap(), a);
+        assert_eq!(store.find(&a.id.hex()[..3]).unwrap(), None, "too short for an id");
+        assert_eq!(store.find("docker.io/library/none:1").unwrap(), None);
+        assert_eq!(store.find("../../format").unwrap(), None);
+    }
+    store.tag("docker.io/library/a:latest", &b.id, b.manifest.as_ref()).unwrap();
+    assert_eq!(store.find("docker.io/library/a:latest").unwrap().unwrap(), b);
+    assert_eq!(store.find_tag("docker.io/library/a:latest").unwrap().unwrap().manifest, b.manifest);
+    assert!(store.untag("docker.io/library/c:2").unwrap());
+    assert!(!store.untag("docker.io/library/c:2").unwrap());
+    assert_eq!(store.remove_image(&b.id).unwrap(), ["docker.io/library/a:latest", "docker.io/library/b:1"]);
+    assert_eq!((store.tags().unwrap(), store.images().unwrap()), (vec![], vec![a]));
+    assert!(matches!(store.remove_image(&b.id), Err(StoreError::Missing { kind: "image", .. })));
+}
+
+#[test]
+fn a_prefix_of_several_ids_is_ambiguous() {
+    let (_dir, store) = open();
+    let image = put_image(&store, "n:1", b"a");
+    // A second image whose id begins alike, made by hand: such digests are hard to come by.
+    let mut raw = *image.id.as_bytes();
+    raw[31] ^= 1;
+    let twin = Digest::from_bytes(raw);
+    let dir = store.root().join("images");
+    let text = std::fs::read_to_string(dir.join(format!("{}.json", image.id.hex()))).unwrap();
+    std::fs::write(dir.join(format!("{}.json", twin.hex())), text.replace(&image.id.hex(), &twin.hex()))
+        .unwrap();
+    let got = store.find(&image.id.hex()[..20]);
+    assert!(matches!(got, Err(StoreError::Ambiguous { count: 2, .. })), "{got:?}");
+    assert_eq!(store.find(&twin.hex()).unwrap().unwrap().id, twin);
+}
+
+#[test]
+fn a_layer_may_have_several_tars_and_only_ours_is_its_diff_id() {
+    let (_dir, store) = open();
+    let batch = store.batch();
+    batch.add_bytes(b"x").unwrap();
+    let layer = batch.add_layer(&layer_of("f", b"x")).unwrap();
+    let blob = batch.add_blob(b"packed").unwrap();
+    let (pulled, ours) = (Digest::of(b"their tar"), Digest::of(b"our tar"));
+    batch.set_diff_id(&layer, &pulled, 2048, TarOrigin::Received).unwrap();
+    batch.add_tar_blob(&pulled, "gzip", &blob, 6).unwrap();
+    batch.commit(vec![], vec![]).unwrap();
+    let check = |store: &Store, written: Option<(Digest, u64)>| {
+        assert_eq!(store.layer_id_of_diff_id(&pulled).unwrap(), Some(layer));
+        assert_eq!(store.diff_id(&layer).unwrap(), written);
+        let expected = TarBlob { media_type: "gzip".into(), digest: blob, size: 6 };
+        assert_eq!(store.tar_blobs(&pulled).unwrap(), [expected]);
+        assert_eq!(store.tar_blobs(&ours).unwrap(), []);
+    };
+    check(&store, None);
+    store.flush().unwrap();
+    check(&Store::open(store.root()).unwrap(), None);
+    store.set_diff_id(&layer, &ours, 1024, TarOrigin::Written).unwrap();
+    // What our writer made stays ours, even when it is pulled again.
+    store.set_diff_id(&layer, &ours, 1024, TarOrigin::Received).unwrap();
+    check(&store, Some((ours, 1024)));
+    store.flush().unwrap();
+    check(&Store::open(store.root()).unwrap(), Some((ours, 1024)));
+}
