@@ -172,6 +172,14 @@ impl Read for Section {
     }
 }
 
+/// What a [`Verified`] reader found.
+#[derive(Debug, thiserror::Error)]
+#[error("blob {digest} is damaged: {problem}")]
+pub(super) struct Damage {
+    digest: Digest,
+    pub(super) problem: &'static str,
+}
+
 /// A reader that checks what passes through it: its end is an error ([`io::ErrorKind::InvalidData`]) unless the bytes were those of
 /// the digest, and of the size. What has been read before the end is not to be trusted yet.
 pub struct Verified<R> {
@@ -196,10 +204,10 @@ impl<R: Read> Verified<R> {
         Verified { inner, hasher: Some(Hasher::new()), digest, left: size }
     }
 
-    fn damaged(&mut self, problem: &str) -> io::Error {
+    fn damaged(&mut self, problem: &'static str) -> io::Error {
         // Reading on would only say "end".
         self.hasher = None;
-        io::Error::new(io::ErrorKind::InvalidData, format!("blob {} is damaged: {problem}", self.digest))
+        io::Error::new(io::ErrorKind::InvalidData, Damage { digest: self.digest, problem })
     }
 }
 

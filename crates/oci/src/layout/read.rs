@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::document::{self, MAX_DOCUMENT, check_layers, parse_config, parse_index, parse_manifest};
-use super::files::{Files, Verified};
+use super::files::{Damage, Files, Verified};
 use super::{DocumentError, IMAGE_NAME, LayoutError, MAX_DEPTH, REFERENCE_TYPE};
 use crate::digest::Digest;
 use crate::platform::Platform;
@@ -185,10 +185,10 @@ impl Layout {
         let mut out = Vec::new();
         match self.open_blob(descriptor)?.read_to_end(&mut out) {
             Ok(_) => Ok(out),
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                Err(LayoutError::Damaged { what: what(), problem: e.to_string() })
-            }
-            Err(e) => Err(LayoutError::io(format!("cannot read {}", what()), e)),
+            Err(e) => Err(match e.get_ref().and_then(|e| e.downcast_ref::<Damage>()) {
+                Some(damage) => LayoutError::Damaged { what: what(), problem: damage.problem.to_owned() },
+                None => LayoutError::io(format!("cannot read {}", what()), e),
+            }),
         }
     }
 

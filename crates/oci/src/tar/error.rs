@@ -88,7 +88,10 @@ pub enum Problem {
 
 impl TarError {
     pub(super) fn new(name: Option<&[u8]>, offset: u64, problem: Problem) -> TarError {
-        let name = name.map(|n| String::from_utf8_lossy(&n[..n.len().min(300)]).into_owned());
+        let name = name.map(|n| match n {
+            b"" => "./".to_owned(),
+            n => String::from_utf8_lossy(&n[..n.len().min(300)]).into_owned(),
+        });
         TarError { name, offset, problem: Box::new(problem) }
     }
 
