@@ -1,1 +1,213 @@
-//! build
+//! Builds images from Dockerfiles.
+//!
+//! The way of the data:
+//!
+//! ```text
+//! input (Dockerfile, ignore file) ─► plan (stages, steps, configs) ─► solve (look up or run) ─► finish (image) ─► export
+//!                                      ▲ bases                          │ steps/{run,copy,workdir}
+//!                                                                       │ context, fetch, observe, commit
+//! ```
+//!
+//! [`build`] does all but the last. What happens is told to a [`Listener`] as [`Event`]s; nothing here prints or reads the
+//! environment.
+
+mod archive;
+pub mod bases;
+mod cachemount;
+pub mod chmod;
+mod commit;
+pub mod context;
+pub mod copy;
+mod error;
+pub mod events;
+pub mod export;
+mod fetch;
+mod finish;
+pub mod images;
+pub mod input;
+mod key;
+pub mod load;
+pub mod observe;
+pub mod options;
+pub mod plan;
+mod solve;
+mod state;
+mod steps;
+pub mod users;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use dockerfile::ignore::Matcher;
+use store::{ImageRecord, Store};
+
+pub use crate::error::BuildError;
+pub use crate::events::{Event, Listener, StepId, StepInfo};
+pub use crate::finish::Built;
+pub use crate::options::{NamedContext, NetworkMode, Options, Secret};
+pub use crate::solve::StepReport;
+
+/// A build, as asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// The Dockerfile and what its context ignores.
+    pub input: input::Input,
+    /// The context's directory; none for an empty one.
+    pub context: Option<PathBuf>,
+    /// Everything else.
+    pub options: Options,
+}
+
+/// What a build came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The image; in the store after [`Store::flush`].
+    pub image: Built,
+    /// Steps that ran.
+    pub ran: usize,
+    /// Steps whose earlier result was used.
+    pub cached: usize,
+    /// What the used results took when they ran.
+    pub saved: Duration,
+    /// How long the build took.
+    pub took: Duration,
+}
+
+/// Builds an image. It is in the store when this returns, but not tagged.
+///
+/// `client` pulls base images; without one only what is in the store or given by `--build-context` can be started from. `cancel` stops
+/// the build when it becomes true.
+pub fn build(
+    store: &Store,
+    client: Option<&registry::Client>,
+    request: &Request,
+    listener: &dyn Listener,
+    cancel: Arc<AtomicBool>,
+) -> Result<Outcome, BuildError> {
+    let began = Instant::now();
+    let parsed = dockerfile::parse(&request.input.text);
+    if parsed.diagnostics.iter().any(dockerfile::Diagnostic::is_error) {
+        return Err(BuildError::Dockerfile {
+            file: request.input.name.clone(),
+            diagnostics: parsed.diagnostics,
+        });
+    }
+    for d in &parsed.diagnostics {
+        listener.event(Event::Warning { text: d.message.clone(), line: Some(d.line) });
+    }
+    let options = &request.options;
+    let next_id = AtomicU32::new(1);
+    let resolver = bases::Resolver::new(store, &options.contexts, client, options.pull, listener, &next_id);
+    let plan = plan::plan(&parsed.file, &options.choices, &resolver).map_err(plan_error)?;
+    for w in &plan.warnings {
+        listener.event(Event::Warning { text: w.text.clone(), line: w.line });
+    }
+    let first = next_id.load(Ordering::Relaxed) + 1;
+    let mut solver = solve::Solver::new(store, &plan, options, listener, cancel.clone(), first);
+    read_contexts(store, request, &mut solver, listener, first - 1, &cancel)?;
+    listener.event(Event::Planned { steps: solver.step_infos() });
+    let target = solver.run()?;
+    let image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok(), options.epoch)?;
+    let batch = store.batch();
+    batch.add_blob(&image.config_bytes)?;
+    let layers = image.layers.iter().map(|(l, _)| *l).collect();
+    batch.put_image(&ImageRecord { id: image.id, manifest: None, layers, created: oci::Time::now() })?;
+    batch.commit(Vec::new(), Vec::new())?;
+    let mut outcome = Outcome { image, ran: 0, cached: 0, saved: Duration::ZERO, took: Duration::ZERO };
+    for i in 0..plan.stages.len() {
+        if !plan.stages[i].needed {
+            continue;
+        }
+        for s in solver.wait_for(i)?.steps {
+            if s.cached {
+                outcome.cached += 1;
+                outcome.saved += s.duration;
+            } else {
+                outcome.ran += 1;
+            }
+        }
+    }
+    outcome.took = began.elapsed();
+    Ok(outcome)
+}
+
+/// Reads the main context and the named ones, as far as the plan takes from them.
+fn read_contexts(
+    store: &Store,
+    request: &Request,
+    solver: &mut solve::Solver<'_>,
+    listener: &dyn Listener,
+    id: StepId,
+    cancel: &AtomicBool,
+) -> Result<(), BuildError> {
+    let needed = solver.needed_of(None);
+    let mut locals = BTreeMap::new();
+    for (i, stage) in solver.plan.stages.iter().enumerate() {
+        let plan::Start::Local(name) = &stage.start else { continue };
+        let Some(NamedContext::Dir(dir)) = request.options.contexts.get(name) else { continue };
+        let patterns = input::ignore_patterns(dir, None)?;
+        let matcher = matcher(&patterns)?;
+        let c = context::read(store, dir, &solver.needed_of(Some(i)), matcher.as_ref(), cancel)?;
+        locals.insert(name.clone(), Arc::new(c));
+    }
+    solver.locals = locals;
+    let Some(dir) = request.context.as_ref().filter(|_| !needed.is_empty()) else { return Ok(()) };
+    let step = StepInfo {
+        id,
+        stage: String::new(),
+        place: String::new(),
+        name: "read build context".into(),
+        lines: None,
+    };
+    listener.event(Event::Task { step });
+    listener.event(Event::Started { id });
+    let began = Instant::now();
+    let matcher = matcher(&request.input.ignore)?;
+    let read = context::read(store, dir, &needed, matcher.as_ref(), cancel);
+    match read {
+        Ok(c) => {
+            let _ = solver.context.set(Arc::new(c));
+            listener.event(Event::Done {
+                id,
+                took: began.elapsed(),
+                reason: None,
+                layer: None,
+                bytes: 0,
+                adopted: false,
+            });
+            Ok(())
+        }
+        Err(e) => {
+            listener.event(Event::Failed { id, error: images::chain_text(&e) });
+            Err(match e {
+                context::ContextError::Interrupted => BuildError::Interrupted,
+                e => e.into(),
+            })
+        }
+    }
+}
+
+fn matcher(patterns: &[String]) -> Result<Option<Matcher>, BuildError> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    Matcher::new(patterns).map(Some).map_err(|e| BuildError::Usage {
+        message: format!("bad pattern in the ignore file: {e}"),
+        help: Some("see the pattern rules of .dockerignore".into()),
+    })
+}
+
+fn plan_error(e: plan::PlanError<BuildError>) -> BuildError {
+    match e {
+        plan::PlanError::At { line, message, help } => BuildError::Line { line, message, help },
+        plan::PlanError::Whole { message, help } => BuildError::Line { line: None, message, help },
+        plan::PlanError::Base { line, name, source } => BuildError::Step {
+            title: format!("FROM {name}"),
+            lines: line.map(|l| (l, l)),
+            source: Box::new(source),
+        },
+    }
+}

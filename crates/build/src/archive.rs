@@ -1,0 +1,48 @@
+//! Whether a file is an archive that ADD unpacks: a tar, plain or compressed, by content and never by name.
+//!
+//! The first member's header must be readable; an empty or damaged compressed file is no archive, and is copied as it is (Docker's
+//! rule).
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use oci::ReadAt;
+use oci::compress::Decoder;
+use oci::tar::Limits;
+use oci::tar::archive::Archive;
+
+/// An object as a stream.
+pub(crate) struct Reader {
+    object: Arc<dyn ReadAt>,
+    at: u64,
+    size: u64,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("at", &self.at).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Reads `size` bytes of an object from its start.
+    pub(crate) fn new(object: Arc<dyn ReadAt>, size: u64) -> Reader {
+        Reader { object, at: 0, size }
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.size - self.at).unwrap_or(usize::MAX).min(buf.len());
+        let n = self.object.read_at(&mut buf[..left], self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+/// Whether the stream is a tar with at least one member, plain or compressed.
+pub(crate) fn is_tar(reader: impl Read) -> bool {
+    let Ok(decoder) = Decoder::new(reader) else { return false };
+    let mut archive = Archive::new(decoder, Limits::default());
+    matches!(archive.next_member(), Ok(Some(_)))
+}

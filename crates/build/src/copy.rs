@@ -1,0 +1,558 @@
+//! COPY and ADD on trees: which files a source selects, and what they make of the destination.
+//!
+//! Sources and destination are [`Tree`]s, so a copy moves no bytes and touches no directory: it computes the entries of the new
+//! layer. The rules are BuildKit's file backend (`fsutil/copy`), each as it behaves, not as documented:
+//!
+//! - a source is resolved in its root, links followed; wildcards match one component each and never cross `/`; a matched
+//!   directory gives its *content*;
+//! - the destination's links are followed inside the image; missing parents are made with mode 0755 (or `--chmod`, if octal) and
+//!   owner 0:0 (or `--chown`);
+//! - a file goes to `dest/name` if `dest` is a directory, else becomes `dest`; a directory merges into `dest`, whose own
+//!   attributes stay; directories below it that exist take the source's attributes;
+//! - a file over a directory and a directory over anything else are errors; a file over a file replaces the name (a hard link of the
+//!   old file keeps its content);
+//! - hard links inside one copied directory stay hard links.
+//!
+//! The layer holds what was touched and the directories on the way to it, as an unpacker expects.
+
+use std::collections::{BTreeSet, HashMap};
+
+use dockerfile::ignore::Matcher;
+use oci::index::{Attrs, join, show, split};
+use oci::tree::{Id, Node, Place, ROOT, TreeError, Walk};
+use oci::{Entry, Hasher, Kind, LayerIndex, Time, Tree};
+
+use crate::chmod::Chmod;
+
+/// Why a copy cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source does not exist.
+    #[error("{0:?}: not found")]
+    NotFound(String),
+    /// A file would replace a directory.
+    #[error("cannot replace to directory {0:?} with file")]
+    FileOverDirectory(String),
+    /// A directory would replace something else.
+    #[error("cannot copy to non-directory: {0:?}")]
+    DirectoryOverFile(String),
+    /// A path on the way to the destination is no directory, or leads in a circle.
+    #[error("destination cannot be reached")]
+    Destination(#[source] TreeError),
+    /// A source path leads in a circle or through a file.
+    #[error("source cannot be reached")]
+    Source(#[source] TreeError),
+    /// `--exclude` or `--parents` has a bad pattern.
+    #[error("bad pattern {0:?}")]
+    Pattern(String),
+    /// The archive of an ADD cannot be read.
+    #[error("archive {name:?} cannot be unpacked")]
+    Archive {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The result would be no valid layer.
+    #[error("result is no valid layer")]
+    Layer(#[source] oci::index::IndexError),
+}
+
+/// What a copy does with what it selects.
+#[derive(Debug, Clone, Default)]
+pub struct Spec {
+    /// Absolute destination; a trailing slash (or `/.`) counts.
+    pub dest: String,
+    /// Owner of everything that is made.
+    pub chown: Option<(u32, u32)>,
+    /// Mode of everything that is made.
+    pub chmod: Option<Chmod>,
+    /// Patterns relative to each source's root.
+    pub exclude: Vec<String>,
+    /// Keep the path of the source below the destination.
+    pub parents: bool,
+    /// Unpack sources that are archives.
+    pub unpack: bool,
+    /// Wildcards in sources mean something.
+    pub wildcards: bool,
+    /// Time of directories that are made on the way.
+    pub now: Time,
+}
+
+/// One path that a source gave after wildcards, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Name that a file gets in a destination directory.
+    pub name: Vec<u8>,
+    /// The inode, links followed.
+    pub id: Id,
+}
+
+/// A source of one COPY or ADD: where it comes from and which part.
+#[derive(Debug, Clone)]
+pub struct Source<'a> {
+    /// The tree.
+    pub tree: &'a Tree,
+    /// Path in the tree as written (cleaned by [`select`]).
+    pub path: &'a str,
+}
+
+/// What a source selects: its matches and, for `--parents`, the include pattern.
+#[derive(Debug)]
+pub struct Selection {
+    matches: Vec<Match>,
+    include: Option<Matcher>,
+    exclude: Option<Matcher>,
+}
+
+/// `path` with empty, `.` and `..` components resolved lexically, relative to the root.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for c in path.split('/') {
+        match c {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            c => parts.push(c),
+        }
+    }
+    parts.join("/")
+}
+
+/// Whether a path has a wildcard that is not escaped.
+pub fn has_wildcards(path: &str) -> bool {
+    let mut chars = path.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' | '?' | '[' => return true,
+            '\\' => {
+                chars.next();
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The leading components without wildcards, and the rest.
+pub fn split_wildcards(path: &str) -> (String, String) {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    let at = parts.iter().position(|p| has_wildcards(p)).unwrap_or(parts.len());
+    (parts[..at].join("/"), parts[at..].join("/"))
+}
+
+fn matcher(patterns: &[String]) -> Result<Option<Matcher>, CopyError> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    Matcher::new(patterns).map(Some).map_err(|_| CopyError::Pattern(patterns.join(", ")))
+}
+
+/// Resolves one source of a copy.
+pub fn select(source: &Source<'_>, spec: &Spec) -> Result<Selection, CopyError> {
+    let exclude = matcher(&spec.exclude)?;
+    let mut include = None;
+    let mut path = source.path.to_owned();
+    let mut required = None;
+    if spec.parents {
+        let (root, pattern) = match path.split_once("/./") {
+            Some((root, pattern)) => (root.to_owned(), clean(pattern)),
+            None => (String::new(), clean(&path)),
+        };
+        if !has_wildcards(&root) && !has_wildcards(&pattern) {
+            required = Some(clean(&format!("{root}/{pattern}")));
+        }
+        include = matcher(&[pattern])?;
+        path = root;
+    }
+    if let Some(required) = required {
+        let place = source.tree.resolve(required.as_bytes(), true).map_err(CopyError::Source)?;
+        if !place.exists() {
+            return Err(CopyError::NotFound(show(required.as_bytes())));
+        }
+    }
+    let path = clean(&path);
+    let (fixed, wild) = if spec.wildcards { split_wildcards(&path) } else { (path.clone(), String::new()) };
+    let base = resolve_source(source.tree, &fixed)?;
+    let mut matches = Vec::new();
+    if wild.is_empty() {
+        let name = fixed.rsplit('/').next().unwrap_or("").as_bytes().to_vec();
+        matches.push(Match { name, id: base });
+    } else {
+        let depth = wild.split('/').count();
+        let prefix = source.tree.path(base).len();
+        let found: Result<(), CopyError> = source.tree.walk(base, &mut |path, id| {
+            if id == base {
+                return Ok(Walk::Into);
+            }
+            let rel = &path[if prefix == 0 { 0 } else { prefix + 1 }..];
+            let level = rel.iter().filter(|&&c| c == b'/').count() + 1;
+            if level < depth {
+                return Ok(Walk::Into);
+            }
+            let rel = String::from_utf8_lossy(rel);
+            if dockerfile::glob::matches(&wild, &rel).unwrap_or(false) {
+                // The match itself may be a link; what it leads to is copied, under its own name.
+                let place = source.tree.resolve(path, true).map_err(CopyError::Source)?;
+                if !place.exists() {
+                    return Err(CopyError::NotFound(show(path)));
+                }
+                matches.push(Match { name: split(path).1.to_vec(), id: place.id });
+            }
+            Ok(Walk::Skip)
+        });
+        found?;
+    }
+    Ok(Selection { matches, include, exclude })
+}
+
+fn resolve_source(tree: &Tree, path: &str) -> Result<Id, CopyError> {
+    match tree.resolve(path.as_bytes(), true) {
+        Ok(p) if p.exists() => Ok(p.id),
+        Ok(_) | Err(TreeError::NotADirectory(_)) => Err(CopyError::NotFound(show(path.as_bytes()))),
+        Err(e) => Err(CopyError::Source(e)),
+    }
+}
+
+impl Selection {
+    /// The matches.
+    pub fn matches(&self) -> &[Match] {
+        &self.matches
+    }
+
+    fn included(&self, rel: &[u8]) -> (bool, bool) {
+        if rel.is_empty() {
+            return (true, false);
+        }
+        let rel = String::from_utf8_lossy(rel);
+        let include = self.include.as_ref().is_none_or(|m| m.matches(&rel));
+        let excluded = self.exclude.as_ref().is_some_and(|m| m.matches(&rel));
+        (include && !excluded, excluded)
+    }
+
+    fn descend(&self, excluded: bool) -> bool {
+        !excluded || self.exclude.as_ref().is_some_and(Matcher::has_negations)
+    }
+
+    /// Visits what is selected below one match: path relative to the match, inode, and whether it is included itself (a directory
+    /// may only lead to included files).
+    fn visit(
+        &self,
+        tree: &Tree,
+        start: Id,
+        f: &mut dyn FnMut(&[u8], Id, bool) -> Result<(), CopyError>,
+    ) -> Result<(), CopyError> {
+        let skip = tree.path(start).len();
+        tree.walk(start, &mut |path, id| {
+            let rel = if id == start { &[][..] } else { &path[if skip == 0 { 0 } else { skip + 1 }..] };
+            let (include, excluded) = self.included(rel);
+            let is_dir = tree.inode(id).is_dir();
+            if !include && !is_dir {
+                return Ok(Walk::Skip);
+            }
+            f(rel, id, include)?;
+            Ok(if self.descend(excluded) { Walk::Into } else { Walk::Skip })
+        })
+    }
+
+    /// The digest of everything that is selected: names, types, modes, owners, contents; no times.
+    pub fn hash_into(&self, tree: &Tree, hasher: &mut Hasher) -> Result<(), CopyError> {
+        for m in &self.matches {
+            let is_dir = tree.inode(m.id).is_dir();
+            hash_bytes(hasher, if is_dir { b"" } else { &m.name });
+            let mut pending: Vec<(Vec<u8>, Id)> = Vec::new();
+            let mut links: HashMap<Id, u64> = HashMap::new();
+            self.visit(tree, m.id, &mut |rel, id, include| {
+                while pending.last().is_some_and(|(p, _)| !below(rel, p)) {
+                    pending.pop();
+                }
+                if !include {
+                    pending.push((rel.to_vec(), id));
+                    return Ok(());
+                }
+                for (p, dir) in pending.drain(..) {
+                    hash_inode(hasher, &p, tree, dir, &mut links);
+                }
+                // The content of a directory source is copied, not the directory.
+                if !(rel.is_empty() && is_dir) {
+                    hash_inode(hasher, rel, tree, id, &mut links);
+                }
+                Ok(())
+            })?;
+            hasher.update(b"end");
+        }
+        Ok(())
+    }
+}
+
+fn below(path: &[u8], dir: &[u8]) -> bool {
+    dir.is_empty() || (path.starts_with(dir) && path.get(dir.len()) == Some(&b'/'))
+}
+
+fn hash_bytes(h: &mut Hasher, bytes: &[u8]) {
+    h.update(&(bytes.len() as u64).to_le_bytes());
+    h.update(bytes);
+}
+
+/// One inode for a digest: what a copy of it would have. `links` numbers hard link groups.
+pub fn hash_inode(h: &mut Hasher, rel: &[u8], tree: &Tree, id: Id, links: &mut HashMap<Id, u64>) {
+    let inode = tree.inode(id);
+    hash_bytes(h, rel);
+    for n in [inode.file_type() | inode.attrs.mode, inode.attrs.uid, inode.attrs.gid] {
+        h.update(&n.to_le_bytes());
+    }
+    match &inode.node {
+        Node::Directory(_) | Node::Fifo => {}
+        Node::File { size, digest } => {
+            h.update(&size.to_le_bytes());
+            h.update(digest.as_bytes());
+            if inode.nlink > 1 {
+                let next = links.len() as u64;
+                h.update(&links.entry(id).or_insert(next).to_le_bytes());
+            }
+        }
+        Node::Symlink(target) => hash_bytes(h, target),
+        Node::CharDevice(a, b) | Node::BlockDevice(a, b) => {
+            h.update(&a.to_le_bytes());
+            h.update(&b.to_le_bytes());
+        }
+    }
+    h.update(&(inode.attrs.xattrs.len() as u64).to_le_bytes());
+    for (k, v) in &inode.attrs.xattrs {
+        hash_bytes(h, k);
+        hash_bytes(h, v);
+    }
+}
+
+/// The entries of an archive below its root, or `None` if the file is no archive.
+pub type Unpack<'a> = dyn FnMut(&Tree, Id, &[u8]) -> Result<Option<Vec<Entry>>, CopyError> + 'a;
+
+/// A destination in the making.
+pub struct Work<'a> {
+    tree: Tree,
+    touched: BTreeSet<Vec<u8>>,
+    spec: &'a Spec,
+}
+
+impl std::fmt::Debug for Work<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work").field("touched", &self.touched.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Work<'a> {
+    /// Starts from `dest`; `--link` starts from an empty tree.
+    pub fn new(dest: Tree, spec: &'a Spec) -> Work<'a> {
+        Work { tree: dest, touched: BTreeSet::new(), spec }
+    }
+
+    /// Goes on with the rules of another source.
+    pub fn with_spec(self, spec: &'a Spec) -> Work<'a> {
+        Work { spec, ..self }
+    }
+
+    fn put(&mut self, entries: Vec<Entry>) -> Result<(), CopyError> {
+        for e in &entries {
+            let mut path = e.path.as_slice();
+            // An archive may leave out the directories on the way.
+            while !path.is_empty() && self.touched.insert(path.to_vec()) {
+                path = split(path).0;
+                if self.tree.lookup(path).is_some() {
+                    break;
+                }
+            }
+        }
+        let layer = LayerIndex::from_entries(entries).map_err(CopyError::Layer)?;
+        self.tree.apply(&layer).map_err(CopyError::Destination)
+    }
+
+    fn resolve(&self, path: &[u8]) -> Result<Place, CopyError> {
+        self.tree.resolve(path, true).map_err(CopyError::Destination)
+    }
+
+    fn dir_attrs(&self, mode: u32) -> Attrs {
+        let (uid, gid) = self.spec.chown.unwrap_or((0, 0));
+        Attrs { mode, uid, gid, mtime: self.spec.now, xattrs: Vec::new() }
+    }
+
+    /// Makes a directory and its parents; gives its resolved path.
+    pub fn make_dirs(&mut self, path: &[u8], mode: u32) -> Result<Vec<u8>, CopyError> {
+        let place = self.resolve(path)?;
+        if place.exists() && !self.tree.inode(place.id).is_dir() {
+            return Err(CopyError::DirectoryOverFile(show(&place.path)));
+        }
+        let mut at = place.path;
+        let mut entries = Vec::new();
+        for c in &place.rest {
+            at = join(&at, c);
+            entries.push(Entry {
+                path: at.clone(),
+                kind: Kind::Directory { opaque: false },
+                attrs: self.dir_attrs(mode),
+            });
+        }
+        if !entries.is_empty() {
+            self.put(entries)?;
+        }
+        Ok(at)
+    }
+
+    fn new_dir_mode(&self) -> u32 {
+        match &self.spec.chmod {
+            Some(Chmod::Octal(m)) => *m,
+            _ => 0o755,
+        }
+    }
+
+    /// Copies everything that a selection gave.
+    pub fn copy(
+        &mut self,
+        source: &Source<'_>,
+        selection: &Selection,
+        unpack: &mut Unpack<'_>,
+    ) -> Result<(), CopyError> {
+        for m in &selection.matches {
+            if self.spec.unpack
+                && let Node::File { .. } = source.tree.inode(m.id).node
+                && let Some(entries) = unpack(source.tree, m.id, &m.name)?
+            {
+                self.unpack(entries)?;
+                continue;
+            }
+            self.copy_match(source.tree, selection, m)?;
+        }
+        Ok(())
+    }
+
+    fn unpack(&mut self, mut entries: Vec<Entry>) -> Result<(), CopyError> {
+        let dest = self.make_dirs(clean(&self.spec.dest).as_bytes(), 0o755)?;
+        for e in &mut entries {
+            e.path = join(&dest, &e.path);
+            if let Kind::HardLink { target } = &mut e.kind {
+                *target = join(&dest, target);
+            }
+            if let Some((uid, gid)) = self.spec.chown {
+                e.attrs.uid = uid;
+                e.attrs.gid = gid;
+            }
+        }
+        self.put(entries)
+    }
+
+    fn copy_match(&mut self, src: &Tree, selection: &Selection, m: &Match) -> Result<(), CopyError> {
+        let dest = &self.spec.dest;
+        let mode = self.new_dir_mode();
+        let ensure = match dest.rsplit_once('/') {
+            Some((_, "" | ".")) => dest.as_str(),
+            Some((dir, _)) => dir,
+            None => "",
+        };
+        self.make_dirs(clean(ensure).as_bytes(), mode)?;
+        let place = self.resolve(clean(dest).as_bytes())?;
+        let src_is_dir = src.inode(m.id).is_dir();
+        let mut target = place.full_path();
+        if src_is_dir {
+            if !place.exists() {
+                self.make_dirs(&target, mode)?;
+            } else if !self.tree.inode(place.id).is_dir() {
+                return Err(CopyError::DirectoryOverFile(show(&target)));
+            }
+        } else {
+            if place.exists() && self.tree.inode(place.id).is_dir() {
+                target = join(&target, &m.name);
+            }
+            self.make_dirs(split(&target).0, mode)?;
+        }
+        let mut entries = Vec::new();
+        let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
+        let mut pending: Vec<(Vec<u8>, Id)> = Vec::new();
+        selection.visit(src, m.id, &mut |rel, id, include| {
+            while pending.last().is_some_and(|(p, _)| !below(rel, p)) {
+                pending.pop();
+            }
+            if !include {
+                pending.push((rel.to_vec(), id));
+                return Ok(());
+            }
+            for (p, dir) in pending.drain(..) {
+                self.copy_one(src, &p, dir, &target, &mut first, &mut entries)?;
+            }
+            self.copy_one(src, rel, id, &target, &mut first, &mut entries)
+        })?;
+        if !entries.is_empty() {
+            self.put(entries)?;
+        }
+        Ok(())
+    }
+
+    fn copy_one(
+        &self,
+        src: &Tree,
+        rel: &[u8],
+        id: Id,
+        target: &[u8],
+        first: &mut HashMap<Id, Vec<u8>>,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), CopyError> {
+        let inode = src.inode(id);
+        let path = join(target, rel);
+        let existing = self.tree.lookup(&path).map(|id| self.tree.inode(id).is_dir());
+        match (inode.is_dir(), existing) {
+            (true, _) if rel.is_empty() => return Ok(()),
+            (true, Some(false)) => return Err(CopyError::DirectoryOverFile(show(&path))),
+            (false, Some(true)) => return Err(CopyError::FileOverDirectory(show(&path))),
+            _ => {}
+        }
+        let mut e = inode.to_entry(path.clone());
+        if let Some((uid, gid)) = self.spec.chown {
+            e.attrs.uid = uid;
+            e.attrs.gid = gid;
+        }
+        if let (Some(chmod), false) = (&self.spec.chmod, matches!(inode.node, Node::Symlink(_))) {
+            e.attrs.mode = chmod.apply(e.attrs.mode, inode.is_dir());
+        }
+        if inode.nlink > 1 && !inode.is_dir() {
+            match first.get(&id) {
+                Some(f) => e.kind = Kind::HardLink { target: f.clone() },
+                None => {
+                    first.insert(id, path);
+                }
+            }
+        }
+        out.push(e);
+        Ok(())
+    }
+
+    /// The layer: what was touched, with the directories on the way.
+    pub fn finish(self) -> Result<LayerIndex, CopyError> {
+        let mut paths = self.touched;
+        let mut parents = BTreeSet::new();
+        for p in &paths {
+            let mut at = split(p).0;
+            while !at.is_empty() && !paths.contains(at) && parents.insert(at.to_vec()) {
+                at = split(at).0;
+            }
+        }
+        paths.extend(parents);
+        let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
+        let mut entries = Vec::with_capacity(paths.len());
+        for path in paths {
+            // A later source may have replaced what an earlier one made.
+            let Some(id) = self.tree.lookup(&path).filter(|&id| id != ROOT) else { continue };
+            let inode = self.tree.inode(id);
+            let mut e = inode.to_entry(path.clone());
+            if !inode.is_dir() {
+                match first.get(&id) {
+                    Some(f) => e.kind = Kind::HardLink { target: f.clone() },
+                    None => {
+                        first.insert(id, path);
+                    }
+                }
+            }
+            entries.push(e);
+        }
+        LayerIndex::from_entries(entries).map_err(CopyError::Layer)
+    }
+}

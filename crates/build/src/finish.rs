@@ -1,0 +1,164 @@
+//! The image of a finished build: its config, with diff IDs, history and times, as bytes.
+//!
+//! The times of an image are those of its layers, taken from their records: a build that changes nothing gives the same image, byte for
+//! byte. With SOURCE_DATE_EPOCH all our own times are that one.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use oci::digest::Hashing;
+use oci::tar::write_layer;
+use oci::types::{History, ImageConfig};
+use oci::{Digest, Time};
+use store::{Store, TarOrigin};
+
+use crate::error::BuildError;
+use crate::plan::{BaseImage, HISTORY_COMMENT, Plan, Start};
+use crate::solve::{Finished, StepReport};
+
+/// An image, made.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Its id: the digest of its config.
+    pub id: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+    /// The config as bytes.
+    pub config_bytes: Vec<u8>,
+    /// Layer id and diff ID of every layer, base first.
+    pub layers: Vec<(Digest, Digest)>,
+}
+
+/// The image that a stage ultimately starts from.
+fn base_of(plan: &Plan, mut stage: usize) -> Option<&BaseImage> {
+    loop {
+        match &plan.stages[stage].start {
+            Start::Stage(b) => stage = *b,
+            Start::Image(i) => return Some(i),
+            Start::Scratch | Start::Local(_) | Start::Unknown => return None,
+        }
+    }
+}
+
+/// The stages from the first to `stage`.
+fn lineage(plan: &Plan, mut stage: usize) -> Vec<usize> {
+    let mut out = vec![stage];
+    while let Start::Stage(b) = plan.stages[stage].start {
+        out.push(b);
+        stage = b;
+    }
+    out.reverse();
+    out
+}
+
+/// Makes the image of the target; it is in the store, but not tagged.
+pub(crate) fn finish(
+    store: &Store,
+    plan: &Plan,
+    target: &Finished,
+    result_of: &dyn Fn(usize) -> Option<Finished>,
+    epoch: Option<i64>,
+) -> Result<Built, BuildError> {
+    let stage = &plan.stages[plan.target];
+    let base = base_of(plan, plan.target);
+    let base_ids: &[Digest] = base.map_or(&[], |b| &b.config.rootfs.diff_ids);
+    let layers = target.state.layers();
+    let own = diff_ids(store, &layers[base_ids.len().min(layers.len())..])?;
+    let diff: Vec<Digest> = base_ids.iter().copied().chain(own).collect();
+
+    let mut reports: HashMap<usize, StepReport> = HashMap::new();
+    for s in lineage(plan, plan.target) {
+        let Some(f) = result_of(s) else { continue };
+        for (step, report) in plan.stages[s].steps.iter().zip(f.steps) {
+            reports.insert(step.history, report);
+        }
+    }
+    let mut config = stage.config.clone();
+    let base_history = base.map_or(0, |b| b.config.history.len());
+    let fallback = base.and_then(|b| b.config.created.as_deref().and_then(Time::parse_rfc3339));
+    let first = reports.iter().min_by_key(|(i, _)| **i).map(|(_, r)| r.created);
+    let mut at = first.or(fallback).unwrap_or_default();
+    for (i, h) in config.history.iter_mut().enumerate().skip(base_history) {
+        if let Some(r) = reports.get(&i) {
+            at = r.created;
+        }
+        h.created = Some(epoch.map_or(at, Time::from_secs).rfc3339());
+    }
+    pad_history(&mut config, base_history, base_ids.len());
+    config.created = Some(epoch.map_or(at, Time::from_secs).rfc3339());
+    config.rootfs.diff_ids = diff.clone();
+    config.rest.remove("moby.buildkit.cache.v0");
+    config.rest.remove("moby.buildkit.buildinfo.v1");
+    let config_bytes = serde_json::to_vec(&config).map_err(|e| BuildError::Image {
+        name: "result".into(),
+        why: format!("its config cannot be written ({e})"),
+    })?;
+    let id = Digest::of(&config_bytes);
+    Ok(Built { id, config, config_bytes, layers: layers.iter().copied().zip(diff).collect() })
+}
+
+/// Other tools want one history entry for each layer. Bases that were made without a history get entries that say so.
+fn pad_history(config: &mut ImageConfig, base_history: usize, base_layers: usize) {
+    let named = config.history[..base_history].iter().filter(|h| !h.empty_layer).count();
+    for _ in named..base_layers {
+        let entry = History { comment: Some(HISTORY_COMMENT.to_owned()), ..History::default() };
+        config.history.insert(base_history, entry);
+    }
+    let mut over = named.saturating_sub(base_layers);
+    for h in config.history[..base_history].iter_mut().rev() {
+        if over > 0 && !h.empty_layer {
+            h.empty_layer = true;
+            over -= 1;
+        }
+    }
+}
+
+/// The diff IDs of layers that we made: known ones from the store, others by writing their tars into a hash, in parallel.
+fn diff_ids(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, BuildError> {
+    let slots: Vec<Mutex<Option<Digest>>> = layers.iter().map(|_| Mutex::new(None)).collect();
+    let failed: Mutex<Option<BuildError>> = Mutex::new(None);
+    let next = AtomicUsize::new(0);
+    let lock =
+        |m: &Mutex<Option<Digest>>, v| *m.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = v;
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(layers.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(id) = layers.get(i) else { break };
+                    match diff_id(store, id) {
+                        Ok(d) => lock(&slots[i], Some(d)),
+                        Err(e) => {
+                            failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(e);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(e) = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        return Err(e);
+    }
+    Ok(slots
+        .into_iter()
+        .filter_map(|m| m.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        .collect())
+}
+
+fn diff_id(store: &Store, layer: &Digest) -> Result<Digest, BuildError> {
+    if let Some((d, _)) = store.diff_id(layer)? {
+        return Ok(d);
+    }
+    let index = store.layer(layer)?;
+    let mut out = Hashing::new(std::io::sink());
+    write_layer(&index, store, &mut out).map_err(|e| BuildError::Image {
+        name: format!("layer {}", layer.short()),
+        why: crate::images::chain_text(&e),
+    })?;
+    let (_, digest, size) = out.finish();
+    store.set_diff_id(layer, &digest, size, TarOrigin::Written)?;
+    Ok(digest)
+}

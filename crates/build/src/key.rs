@@ -1,0 +1,82 @@
+//! Step keys: what a step would do, without the file system that it starts from.
+//!
+//! A key is the sha256 of `layercake-step-1\n` and a JSON object with sorted keys and no blanks. The object is kept with the record,
+//! so that two runs can be compared input by input. Nothing secret is in it: not the values of secrets, not proxy settings.
+//!
+//! | step | input | in the key | why |
+//! |---|---|---|---|
+//! | all | `step` | `run`, `copy`, `workdir` | |
+//! | RUN | `args` | command with its shell | |
+//! | | `env` | all variables, the last of equal names, by name | an ARG may change what any command does (also when it is not used) |
+//! | | `cwd`, `user`, `network`, `security`, `platform`, `hostname`, `hosts`, `shm`, `ulimits` | as given | |
+//! | | `mounts` | definition; bind: digest of the mounted files (names, types, modes, owners, contents; no times) | cache mounts and secrets: definition only |
+//! | | `script` | name and digest of a heredoc script | |
+//! | | `epoch` | SOURCE_DATE_EPOCH | it is given to the step |
+//! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
+//! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |
+//! | WORKDIR | `path`, `owner` | as given | |
+//!
+//! The chain of a state is the sha256 of `layercake-chain-1\n`, the chain below and the layer id; the empty state's is all zero.
+
+use oci::Digest;
+use serde_json::{Map, Value};
+
+/// The plain inputs of a step, and their digest.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    /// The key.
+    pub digest: Digest,
+    /// The inputs as JSON text.
+    pub inputs: String,
+}
+
+/// Digests the inputs of a step. `serde_json`'s map is sorted, which makes the text canonical.
+pub(crate) fn key(inputs: Map<String, Value>) -> Key {
+    let inputs = Value::Object(inputs).to_string();
+    let mut h = oci::Hasher::new();
+    h.update(b"layercake-step-1\n");
+    h.update(inputs.as_bytes());
+    Key { digest: h.finish(), inputs }
+}
+
+/// The chain of nothing.
+pub(crate) const EMPTY_CHAIN: Digest = Digest::from_bytes([0; 32]);
+
+/// The chain after one more layer.
+pub(crate) fn chain(below: &Digest, layer: &Digest) -> Digest {
+    let mut h = oci::Hasher::new();
+    h.update(b"layercake-chain-1\n");
+    h.update(below.as_bytes());
+    h.update(layer.as_bytes());
+    h.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(v: Value) -> Key {
+        match v {
+            Value::Object(m) => key(m),
+            _ => unreachable!("tests give objects"),
+        }
+    }
+
+    #[test]
+    fn order_of_fields_does_not_matter_but_every_value_does() {
+        let a = of(json!({"b": 1, "a": {"y": 1, "x": 2}}));
+        let b = of(json!({"a": {"x": 2, "y": 1}, "b": 1}));
+        assert_eq!(a.digest, b.digest);
+        let c = of(json!({"a": {"x": 3, "y": 1}, "b": 1}));
+        assert_ne!(a.digest, c.digest);
+    }
+
+    #[test]
+    fn chains_depend_on_order() {
+        let (x, y) = (Digest::of(b"x"), Digest::of(b"y"));
+        let xy = chain(&chain(&EMPTY_CHAIN, &x), &y);
+        let yx = chain(&chain(&EMPTY_CHAIN, &y), &x);
+        assert_ne!(xy, yx);
+    }
+}

@@ -1,0 +1,104 @@
+//! What the caller of a build chooses, as plain data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::plan::Choices;
+
+/// A context with a name (`--build-context NAME=...`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory.
+    Dir(PathBuf),
+    /// An image in an OCI layout directory or tar: path, and tag or digest.
+    OciLayout {
+        /// The layout.
+        path: PathBuf,
+        /// `:tag` or `@digest`, without the sign.
+        selector: Option<String>,
+    },
+    /// Another image.
+    Image(String),
+}
+
+/// Where the value of a secret is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// Here.
+    Bytes(Vec<u8>),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Secret::Bytes(b) => write!(f, "Bytes({} bytes)", b.len()),
+            Secret::File(p) => f.debug_tuple("File").field(p).finish(),
+        }
+    }
+}
+
+/// Network of RUN steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkMode {
+    /// The host's.
+    #[default]
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// A build, as asked for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What the plan needs.
+    pub choices: Choices,
+    /// `--build-context`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--secret`.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: id to socket.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `--add-host`: name and address.
+    pub hosts: Vec<(String, String)>,
+    /// Host name of RUN steps.
+    pub hostname: String,
+    /// `/etc/resolv.conf` of RUN steps.
+    pub resolv_conf: Vec<u8>,
+    /// `--shm-size` in bytes.
+    pub shm_size: u64,
+    /// `--ulimit`.
+    pub ulimits: Vec<sandbox::Rlimit>,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+    /// `--pull`.
+    pub pull: bool,
+    /// SOURCE_DATE_EPOCH.
+    pub epoch: Option<i64>,
+    /// How many steps run at once.
+    pub jobs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            choices: Choices::default(),
+            contexts: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            network: NetworkMode::Host,
+            hosts: Vec::new(),
+            hostname: "buildkitsandbox".to_owned(),
+            resolv_conf: Vec::new(),
+            shm_size: 64 << 20,
+            ulimits: Vec::new(),
+            allow_insecure: false,
+            pull: false,
+            epoch: None,
+            jobs: 16,
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! Looks steps up or runs them: one thread per needed stage, each waiting for the stages that it takes from.
+//!
+//! Look-ups are not limited; at most [`Options::jobs`] steps run at once. The first failure stops everything: running commands are
+//! killed, stages that wait are told, and the failure is the build's.
+//!
+//! The order of look-up for a step with a key on a parent is DESIGN's: a record on the same parent; then it runs; a layer that
+//! equals an earlier result of the same key in everything but times is replaced by that one, so that what follows finds its
+//! records again (early cut-off).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use oci::{Digest, LayerIndex, Time};
+use store::{NewRecord, Record, StepLock, Store};
+
+use crate::context::{Context, Needed};
+use crate::error::BuildError;
+use crate::events::{Event, HitRule, Listener, RunReason, StepId, StepInfo};
+use crate::key::{Key, chain};
+use crate::options::Options;
+use crate::plan::{CopySource, Plan, Stage, Start, Step, StepKind};
+use crate::state::State;
+
+/// What became of a step; the build's account.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// Which step.
+    pub id: StepId,
+    /// Its layer.
+    pub layer: Digest,
+    /// When its record was made.
+    pub created: Time,
+    /// How long it took when it ran.
+    pub duration: Duration,
+    /// Whether an earlier result was used.
+    pub cached: bool,
+}
+
+/// A finished stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    pub(crate) state: State,
+    /// Reports of its own steps, in order.
+    pub(crate) steps: Vec<StepReport>,
+}
+
+/// Everything that the threads of one build share.
+pub(crate) struct Solver<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) plan: &'a Plan,
+    pub(crate) options: &'a Options,
+    pub(crate) listener: &'a dyn Listener,
+    /// Interrupted from outside, or a step failed.
+    pub(crate) cancel: Arc<AtomicBool>,
+    pub(crate) context: OnceLock<Arc<Context>>,
+    pub(crate) locals: BTreeMap<String, Arc<Context>>,
+    results: Vec<OnceLock<Finished>>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+    first_id: Vec<StepId>,
+}
+
+#[derive(Default)]
+struct Progress {
+    running: usize,
+    failed: bool,
+    error: Option<BuildError>,
+    handles: BTreeMap<StepId, sandbox::Handle>,
+}
+
+/// The right to run a step.
+struct Permit<'s, 'a>(&'s Solver<'a>);
+
+impl Drop for Permit<'_, '_> {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// What a step that was not in the cache came to.
+pub(crate) struct Ran {
+    pub(crate) layer: LayerIndex,
+    pub(crate) batch: store::Batch,
+    pub(crate) log: Vec<u8>,
+    pub(crate) observations: Option<Vec<u8>>,
+}
+
+impl<'a> Solver<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        plan: &'a Plan,
+        options: &'a Options,
+        listener: &'a dyn Listener,
+        cancel: Arc<AtomicBool>,
+        first_task: StepId,
+    ) -> Solver<'a> {
+        let mut first_id = Vec::new();
+        let mut id = first_task;
+        for s in &plan.stages {
+            first_id.push(id);
+            id += s.steps.len() as StepId;
+        }
+        Solver {
+            store,
+            plan,
+            options,
+            listener,
+            cancel,
+            context: OnceLock::new(),
+            locals: BTreeMap::new(),
+            results: plan.stages.iter().map(|_| OnceLock::new()).collect(),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
+            first_id,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The steps of all needed stages, for the listener.
+    pub(crate) fn step_infos(&self) -> Vec<StepInfo> {
+        let mut out = Vec::new();
+        for (stage, first) in self.plan.stages.iter().zip(&self.first_id) {
+            if !stage.needed {
+                continue;
+            }
+            let base = usize::from(matches!(stage.start, Start::Image(_)));
+            let all = stage.steps.len() + base;
+            for (n, step) in stage.steps.iter().enumerate() {
+                out.push(StepInfo {
+                    id: first + n as StepId,
+                    stage: stage.name.clone(),
+                    place: format!("{}/{all}", n + 1 + base),
+                    name: step.title.clone(),
+                    lines: step.lines,
+                });
+            }
+        }
+        out
+    }
+
+    /// What the build takes from a context: the main one (`None`) or that of a stage.
+    pub(crate) fn needed_of(&self, from: Option<usize>) -> Needed {
+        let mut needed = Needed::default();
+        for stage in self.plan.stages.iter().filter(|s| s.needed) {
+            if let (Start::Stage(b), Some(f)) = (&stage.start, from)
+                && *b == f
+            {
+                needed.everything();
+            }
+            for step in &stage.steps {
+                match &step.kind {
+                    StepKind::Copy(c) if c.from == from => {
+                        for s in &c.sources {
+                            match s {
+                                CopySource::Path(p) if c.parents => needed.parents(p),
+                                CopySource::Path(p) => needed.path(p),
+                                _ => {}
+                            }
+                        }
+                    }
+                    StepKind::Run(r) => {
+                        for m in &r.mounts {
+                            let takes = matches!(m.mount.kind, dockerfile::mount::Kind::Bind)
+                                && m.from == from
+                                || from.is_some() && m.from == from;
+                            if takes {
+                                needed.path(m.mount.source.as_deref().unwrap_or("/"));
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if from == Some(self.plan.target) {
+            needed.everything();
+        }
+        needed
+    }
+
+    /// Runs everything that the target needs.
+    pub(crate) fn run(&self) -> Result<Finished, BuildError> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.watch(&done));
+            let threads: Vec<_> = (0..self.plan.stages.len())
+                .filter(|&i| self.plan.stages[i].needed)
+                .map(|i| scope.spawn(move || self.stage(i)))
+                .collect();
+            for t in threads {
+                if t.join().is_err() {
+                    self.fail(BuildError::line(None, "a thread of the build panicked; this is a bug"));
+                }
+            }
+            done.store(true, Ordering::Release);
+        });
+        if let Some(e) = self.lock().error.take() {
+            return Err(e);
+        }
+        self.results[self.plan.target].get().cloned().ok_or(BuildError::Interrupted)
+    }
+
+    /// Kills what runs as soon as the build is cancelled.
+    fn watch(&self, done: &AtomicBool) {
+        while !done.load(Ordering::Acquire) {
+            if self.cancel.load(Ordering::Relaxed) {
+                self.fail(BuildError::Interrupted);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn fail(&self, error: BuildError) {
+        let mut p = self.lock();
+        p.failed = true;
+        // What stops because of a failure says only that it was interrupted.
+        if p.error.is_none() {
+            p.error = Some(error);
+        }
+        for h in p.handles.values() {
+            h.kill();
+        }
+        drop(p);
+        self.cancel.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn register(&self, id: StepId, handle: sandbox::Handle) {
+        let mut p = self.lock();
+        if p.failed {
+            handle.kill();
+        }
+        p.handles.insert(id, handle);
+    }
+
+    pub(crate) fn unregister(&self, id: StepId) {
+        self.lock().handles.remove(&id);
+    }
+
+    /// The result of another stage, when it is there.
+    pub(crate) fn wait_for(&self, stage: usize) -> Result<Finished, BuildError> {
+        let mut p = self.lock();
+        loop {
+            if let Some(f) = self.results[stage].get() {
+                return Ok(f.clone());
+            }
+            if p.failed {
+                return Err(BuildError::Interrupted);
+            }
+            p = self.changed.wait(p).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn permit(&self) -> Result<Permit<'_, 'a>, BuildError> {
+        let mut p = self.lock();
+        while p.running >= self.options.jobs.max(1) && !p.failed {
+            p = self.changed.wait(p).unwrap_or_else(PoisonError::into_inner);
+        }
+        if p.failed {
+            return Err(BuildError::Interrupted);
+        }
+        p.running += 1;
+        Ok(Permit(self))
+    }
+
+    fn stage(&self, i: usize) {
+        match self.stage_steps(i, &self.plan.stages[i]) {
+            Ok(f) => {
+                let p = self.lock();
+                let _ = self.results[i].set(f);
+                drop(p);
+                self.changed.notify_all();
+            }
+            Err(e) => self.fail(e),
+        }
+    }
+
+    fn stage_steps(&self, i: usize, stage: &Stage) -> Result<Finished, BuildError> {
+        let mut state = match &stage.start {
+            Start::Scratch => State::empty(),
+            Start::Image(image) => State::of_layers(image.layers.clone()),
+            Start::Stage(b) => self.wait_for(*b)?.state,
+            Start::Local(name) => self.local_state(name)?,
+            Start::Unknown => {
+                return Err(BuildError::line(
+                    None,
+                    format!("stage {} was not planned; this is a bug", stage.name),
+                ));
+            }
+        };
+        let mut steps = Vec::new();
+        for (n, step) in stage.steps.iter().enumerate() {
+            let id = self.first_id[i] + n as StepId;
+            match self.step(id, stage, step, &state) {
+                Ok(report) => {
+                    state = state.push(report.layer);
+                    steps.push(report);
+                }
+                Err(e) => {
+                    let stopped = matches!(e.root(), BuildError::Interrupted);
+                    self.listener.event(if stopped {
+                        Event::Canceled { id }
+                    } else {
+                        Event::Failed { id, error: crate::images::chain_text(&e) }
+                    });
+                    return Err(if stopped {
+                        e
+                    } else {
+                        BuildError::Step { title: step.title.clone(), lines: step.lines, source: Box::new(e) }
+                    });
+                }
+            }
+        }
+        Ok(Finished { state, steps })
+    }
+
+    /// A directory given with `--build-context` that a stage starts from: its files as one layer.
+    fn local_state(&self, name: &str) -> Result<State, BuildError> {
+        let Some(context) = self.locals.get(name) else { return Ok(State::empty()) };
+        if context.layer.is_empty() {
+            return Ok(State::empty());
+        }
+        let batch = self.store.batch();
+        context.provide(&batch, &context.layer)?;
+        let id = batch.add_layer(&context.layer)?;
+        batch.commit(Vec::new(), Vec::new())?;
+        Ok(State::of_layers(vec![id]))
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    fn step(&self, id: StepId, stage: &Stage, step: &Step, parent: &State) -> Result<StepReport, BuildError> {
+        if self.is_cancelled() {
+            return Err(BuildError::Interrupted);
+        }
+        self.listener.event(Event::Started { id });
+        let prepared = self.prepare(stage, step)?;
+        let key = prepared.key();
+        if !step.no_cache
+            && let Some(report) = self.look_up(id, key, parent)?
+        {
+            return Ok(report);
+        }
+        let place = chain(&parent.chain(), &key.digest);
+        let mut waited = false;
+        let lock = self.store.lock_step(
+            &place,
+            &mut || {
+                waited = true;
+                self.listener
+                    .event(Event::Waiting { id, what: "another build that runs the same step".into() });
+            },
+            &|| self.is_cancelled(),
+        );
+        let lock: StepLock = match lock {
+            Ok(l) => l,
+            Err(store::StoreError::Cancelled) => return Err(BuildError::Interrupted),
+            Err(e) => return Err(e.into()),
+        };
+        if waited
+            && !step.no_cache
+            && let Some(report) = self.look_up(id, key, parent)?
+        {
+            return Ok(report);
+        }
+        let earlier = self.store.records(&key.digest, 16)?;
+        let reason = match (step.no_cache, earlier.first()) {
+            (true, _) => RunReason::NoCache,
+            (false, Some(_)) => RunReason::ParentChanged,
+            (false, None) => RunReason::First,
+        };
+        let permit = self.permit()?;
+        let began = Instant::now();
+        let ran = prepared.execute(self, id, parent)?;
+        drop(permit);
+        self.keep(id, key, parent, &earlier, reason, began.elapsed(), ran, lock, step.no_cache)
+    }
+
+    fn look_up(&self, id: StepId, key: &Key, parent: &State) -> Result<Option<StepReport>, BuildError> {
+        let Some(r) = self.store.record_by_parent(&key.digest, &parent.chain())? else { return Ok(None) };
+        // A record whose layer was pruned is as good as none.
+        if !self.store.has_layer(&r.layer)? {
+            return Ok(None);
+        }
+        self.store.record_used(r.id);
+        let saved = Duration::from_millis(r.duration_ms);
+        self.listener.event(Event::Cached { id, rule: HitRule::SameParent, layer: r.layer, saved });
+        Ok(Some(StepReport { id, layer: r.layer, created: r.created, duration: saved, cached: true }))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn keep(
+        &self,
+        id: StepId,
+        key: &Key,
+        parent: &State,
+        earlier: &[Record],
+        reason: RunReason,
+        took: Duration,
+        ran: Ran,
+        lock: StepLock,
+        no_cache: bool,
+    ) -> Result<StepReport, BuildError> {
+        let mut created = Time::now();
+        let mut adopted = None;
+        if !no_cache {
+            let plain = ran.layer.without_times();
+            for r in earlier {
+                if let Ok(old) = self.store.layer(&r.layer)
+                    && old.without_times() == plain
+                {
+                    adopted = Some(r.layer);
+                    created = r.created;
+                    break;
+                }
+            }
+        }
+        let bytes = ran.layer.content_bytes();
+        let layer = match adopted {
+            Some(l) => l,
+            None => ran.batch.add_layer(&ran.layer)?,
+        };
+        let record = NewRecord {
+            key: key.digest,
+            parent: parent.chain(),
+            layer,
+            chain: chain(&parent.chain(), &layer),
+            created,
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            log: ran.log,
+            observations: ran.observations,
+            inputs: key.inputs.clone(),
+        };
+        ran.batch.commit(vec![record], vec![lock])?;
+        self.listener.event(Event::Done {
+            id,
+            took,
+            reason: Some(reason),
+            layer: Some(layer),
+            bytes,
+            adopted: adopted.is_some(),
+        });
+        Ok(StepReport { id, layer, created, duration: took, cached: false })
+    }
+}

@@ -1,0 +1,478 @@
+//! RUN: the command in the sandbox, on the view of its parent.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dockerfile::mount::{Kind as MountKind, Sharing};
+use oci::tree::{Id, ROOT};
+use oci::{Content, Hasher, Tree};
+use sandbox::{Exit, Mount, MountSource, Network, Security, Stdio};
+use serde_json::{Map, Value, json};
+
+use crate::commit::layer_of_upper;
+use crate::copy::{clean, hash_inode};
+use crate::error::BuildError;
+use crate::events::{Event, StepId, Stream};
+use crate::key::{Key, key};
+use crate::observe;
+use crate::options::{NetworkMode, Secret};
+use crate::plan::{Run, RunMount, Stage, Start, Step};
+use crate::solve::{Ran, Solver};
+use crate::state::State;
+use crate::users;
+
+/// Bytes of a step's output that its record keeps (the end), and that an error shows.
+const LOG_KEPT: usize = 256 << 10;
+
+/// A mount with what it needs.
+enum Source {
+    View {
+        tree: Arc<Tree>,
+        id: Id,
+        writable: bool,
+    },
+    Cache {
+        id: String,
+        sharing: Sharing,
+        readonly: bool,
+        seed: Option<(Arc<Tree>, Id)>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    Tmpfs(Option<u64>),
+    Secret {
+        value: Vec<u8>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    Ssh {
+        socket: PathBuf,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+}
+
+pub(crate) struct PreparedRun<'p> {
+    run: &'p Run,
+    mounts: Vec<(String, Source)>,
+    secret_env: Vec<(String, String)>,
+    pub(super) key: Key,
+}
+
+fn tree_digest(tree: &Tree, id: Id) -> String {
+    let mut h = Hasher::new();
+    let mut links = std::collections::HashMap::new();
+    let done: Result<(), std::convert::Infallible> = tree.walk(id, &mut |path, child| {
+        let rel = if child == id { &[][..] } else { path };
+        hash_inode(&mut h, rel, tree, child, &mut links);
+        Ok(oci::tree::Walk::Into)
+    });
+    let Ok(()) = done;
+    h.finish().hex()
+}
+
+impl<'p> PreparedRun<'p> {
+    pub(super) fn new(
+        solver: &Solver<'_>,
+        stage: &Stage,
+        step: &'p Step,
+        run: &'p Run,
+    ) -> Result<PreparedRun<'p>, BuildError> {
+        let line = step.lines.map(|l| l.0);
+        let insecure = match run.security.as_deref() {
+            None | Some("sandbox") => false,
+            Some(_) if solver.options.allow_insecure => true,
+            Some(_) => {
+                return Err(BuildError::Line {
+                    line,
+                    message: "--security=insecure is not allowed".into(),
+                    help: Some("allow it with --allow security.insecure".into()),
+                });
+            }
+        };
+        let network = match (run.network.as_deref(), solver.options.network) {
+            (Some("none"), _) | (None | Some("default"), NetworkMode::None) => NetworkMode::None,
+            _ => NetworkMode::Host,
+        };
+        let mut mounts = Vec::new();
+        let mut secret_env = Vec::new();
+        let mut described = Vec::new();
+        for m in &run.mounts {
+            let (source, text) = resolve(solver, m, line, &mut secret_env, mounts.len())?;
+            described.push(text);
+            if let Some((target, source)) = source {
+                mounts.push((target, source));
+            }
+        }
+        let mut env = Map::new();
+        for (k, v) in &run.env {
+            env.insert(k.clone(), json!(v));
+        }
+        let o = solver.options;
+        let mut inputs = Map::new();
+        inputs.insert("step".into(), json!("run"));
+        inputs.insert("args".into(), json!(run.args));
+        inputs.insert("env".into(), Value::Object(env));
+        inputs.insert("cwd".into(), json!(run.cwd));
+        inputs.insert("user".into(), json!(run.user));
+        inputs.insert("network".into(), json!(if network == NetworkMode::None { "none" } else { "host" }));
+        inputs.insert("security".into(), json!(if insecure { "insecure" } else { "sandbox" }));
+        inputs.insert("platform".into(), json!(stage.platform.to_string()));
+        inputs.insert("hostname".into(), json!(o.hostname));
+        inputs.insert("hosts".into(), json!(o.hosts));
+        inputs.insert("shm".into(), json!(o.shm_size));
+        let ulimits: Vec<Value> =
+            o.ulimits.iter().map(|u| json!([u.resource.name(), u.soft, u.hard])).collect();
+        inputs.insert("ulimits".into(), json!(ulimits));
+        inputs.insert("mounts".into(), json!(described));
+        if let Some((name, content)) = &run.script {
+            inputs.insert("script".into(), json!([name, oci::Digest::of(content.as_bytes()).hex()]));
+        }
+        Ok(PreparedRun { run, mounts, secret_env, key: key(inputs) })
+    }
+
+    pub(super) fn execute(&self, solver: &Solver<'_>, id: StepId, parent: &State) -> Result<Ran, BuildError> {
+        let run = self.run;
+        let tree = parent.tree(solver.store)?;
+        let who = users::for_process(&run.user, &tree, solver.store)?;
+        let mut env: Vec<(String, String)> = run.env.clone();
+        env.extend(run.proxy.iter().filter(|(k, _)| !run.env.iter().any(|(e, _)| e == k)).cloned());
+        env.extend(self.secret_env.iter().cloned());
+        if !env.iter().any(|(k, _)| k == "HOME") {
+            let home = who.home.clone().unwrap_or_else(|| "/".to_owned());
+            env.push(("HOME".into(), home));
+        }
+        let content: Arc<dyn Content> = Arc::new(solver.store.clone());
+        let mut guards = Vec::new();
+        let mut mounts = Vec::new();
+        for (target, source) in &self.mounts {
+            let source = match source {
+                Source::View { tree, id, writable } => MountSource::View {
+                    tree: tree.clone(),
+                    content: content.clone(),
+                    subpath: *id,
+                    writable: *writable,
+                },
+                Source::Cache { id, sharing, readonly, seed, mode, uid, gid } => {
+                    let held =
+                        crate::cachemount::open(solver, id, *sharing, seed.as_ref(), (*mode, *uid, *gid))?;
+                    let path = held.path().to_owned();
+                    guards.push(held);
+                    MountSource::Dir { path, readonly: *readonly }
+                }
+                Source::Tmpfs(size) => MountSource::Tmpfs { size: *size, mode: 0o1777 },
+                Source::Secret { value, mode, uid, gid } => {
+                    MountSource::File { bytes: value.clone(), mode: *mode, uid: *uid, gid: *gid }
+                }
+                Source::Ssh { socket, mode, uid, gid } => {
+                    MountSource::Socket { path: socket.clone(), mode: *mode, uid: *uid, gid: *gid }
+                }
+            };
+            mounts.push(Mount { target: target.as_bytes().to_vec(), source });
+        }
+        if self.mounts.iter().any(|(_, s)| matches!(s, Source::Ssh { .. }))
+            && let Some((target, _)) = self.mounts.iter().find(|(_, s)| matches!(s, Source::Ssh { .. }))
+        {
+            env.push(("SSH_AUTH_SOCK".into(), target.clone()));
+        }
+        if let Some((name, text)) = &run.script {
+            let file = MountSource::File { bytes: text.clone().into_bytes(), mode: 0o755, uid: 0, gid: 0 };
+            mounts.push(Mount { target: format!("/dev/pipes/{name}").into_bytes(), source: file });
+        }
+        let options = solver.options;
+        let scratch = solver.store.scratch()?;
+        let views = 1 + mounts.iter().filter(|m| matches!(m.source, MountSource::View { .. })).count();
+        let step = sandbox::Step {
+            tree: tree.clone(),
+            content,
+            scratch: scratch.path().to_owned(),
+            argv: run.args.clone(),
+            env,
+            cwd: run.cwd.clone().into_bytes(),
+            user: sandbox::User { uid: who.uid, gid: who.gid, groups: who.groups },
+            hostname: options.hostname.clone(),
+            etc_hosts: hosts(&options.hostname, &options.hosts),
+            resolv_conf: options.resolv_conf.clone(),
+            network: if self.network_none(solver) { Network::None } else { Network::Host },
+            security: if run.security.as_deref() == Some("insecure") {
+                Security::Insecure
+            } else {
+                Security::Sandbox
+            },
+            mounts,
+            shm_size: options.shm_size,
+            rlimits: options.ulimits.clone(),
+            stdio: Stdio::Pipes,
+        };
+        if solver.is_cancelled() {
+            return Err(BuildError::Interrupted);
+        }
+        let mut running = sandbox::spawn(step)?;
+        solver.register(id, running.handle());
+        let log = Mutex::new(Log::default());
+        let pipes = [(running.stdout.take(), Stream::Stdout), (running.stderr.take(), Stream::Stderr)];
+        std::thread::scope(|scope| {
+            for (pipe, stream) in pipes {
+                let log = &log;
+                scope.spawn(move || forward(solver, id, pipe, stream, log));
+            }
+        });
+        let outcome = running.wait();
+        solver.unregister(id);
+        drop(guards);
+        let log = log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // A build that stops kills its steps; their end is no failure of theirs.
+        if solver.is_cancelled() {
+            return Err(BuildError::Interrupted);
+        }
+        let outcome = outcome?;
+        if let Some((end, code)) = failure(outcome.exit) {
+            let command = run.args.join(" ");
+            return Err(BuildError::Command { command, end, code, tail: log.tail() });
+        }
+        let batch = solver.store.batch();
+        let layer = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
+        let observations = self.observations(&tree, &outcome.seen, views);
+        Ok(Ran { layer, batch, log: log.into_bytes(), observations })
+    }
+
+    fn network_none(&self, solver: &Solver<'_>) -> bool {
+        match self.run.network.as_deref() {
+            Some("none") => true,
+            Some("host") => false,
+            _ => solver.options.network == NetworkMode::None,
+        }
+    }
+
+    /// What the step learned, for all views; nothing if any view's list may lack something.
+    fn observations(&self, tree: &Tree, seen: &[sandbox::Seen], views: usize) -> Option<Vec<u8>> {
+        if seen.len() != views {
+            return None;
+        }
+        let mut all = vec![observe::observations(tree, &seen[0])?];
+        let mounted = self.mounts.iter().filter_map(|(_, s)| match s {
+            Source::View { tree, .. } => Some(tree),
+            _ => None,
+        });
+        for (tree, seen) in mounted.zip(&seen[1..]) {
+            all.push(observe::observations(tree, seen)?);
+        }
+        Some(observe::encode(&all))
+    }
+}
+
+/// Finds what a `--mount` mounts. The text describes it for the key.
+fn resolve(
+    solver: &Solver<'_>,
+    m: &RunMount,
+    line: Option<u32>,
+    secret_env: &mut Vec<(String, String)>,
+    number: usize,
+) -> Result<(Option<(String, Source)>, Value), BuildError> {
+    let mount = &m.mount;
+    let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    match mount.kind {
+        MountKind::Bind => {
+            let (tree, id) = subtree(solver, m, line)?;
+            let writable = !mount.is_readonly();
+            let text =
+                json!({"type": "bind", "target": m.target, "rw": writable, "files": tree_digest(&tree, id)});
+            Ok((Some((m.target.clone(), Source::View { tree, id, writable })), text))
+        }
+        MountKind::Tmpfs => {
+            let size = mount.size.filter(|&s| s > 0);
+            let text = json!({"type": "tmpfs", "target": m.target, "size": size});
+            Ok((Some((m.target.clone(), Source::Tmpfs(size))), text))
+        }
+        MountKind::Cache => {
+            let id = mount.id.clone().unwrap_or_else(|| m.target.clone());
+            let seed = if m.from.is_some() { Some(subtree(solver, m, line)?) } else { None };
+            let mode = mount.mode.unwrap_or(0o755);
+            let sharing = mount.sharing.unwrap_or(Sharing::Shared);
+            let readonly = mount.is_readonly();
+            let text = json!({"type": "cache", "target": m.target, "ro": readonly, "mode": mode, "owner": [owner.0, owner.1]});
+            let source = Source::Cache { id, sharing, readonly, seed, mode, uid: owner.0, gid: owner.1 };
+            Ok((Some((m.target.clone(), source)), text))
+        }
+        MountKind::Secret => {
+            let from_target = || mount.target.as_deref().map(base_name);
+            let id = mount.source.clone().or(mount.id.clone()).or(from_target()).unwrap_or_default();
+            let mode = mount.mode.unwrap_or(0o400);
+            let variable = mount.env.as_ref().map(|e| if e.is_empty() { base_name(&id) } else { e.clone() });
+            let target = match (&mount.target, &variable) {
+                (Some(_), _) => Some(m.target.clone()),
+                (None, Some(_)) => None,
+                (None, None) => Some(format!("/run/secrets/{}", base_name(&id))),
+            };
+            let text = json!({"type": "secret", "id": id, "target": target, "env": variable, "mode": mode,
+                "owner": [owner.0, owner.1], "required": mount.required});
+            let value = match solver.options.secrets.get(&id) {
+                Some(Secret::Bytes(b)) => Some(b.clone()),
+                Some(Secret::File(p)) => Some(std::fs::read(p).map_err(BuildError::io("read secret", p))?),
+                None if mount.required => {
+                    return Err(BuildError::Line {
+                        line,
+                        message: format!("secret {id}: not found"),
+                        help: Some(format!(
+                            "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
+                        )),
+                    });
+                }
+                None => None,
+            };
+            if let Some(name) = variable {
+                let value = value.clone().unwrap_or_default();
+                secret_env.push((name, String::from_utf8_lossy(&value).into_owned()));
+            }
+            let source = match (target, value) {
+                (Some(t), Some(value)) => {
+                    Some((t, Source::Secret { value, mode, uid: owner.0, gid: owner.1 }))
+                }
+                _ => None,
+            };
+            Ok((source, text))
+        }
+        MountKind::Ssh => {
+            let id = mount.id.clone().unwrap_or_else(|| "default".to_owned());
+            let target = match &mount.target {
+                Some(_) => m.target.clone(),
+                None => format!("/run/buildkit/ssh_agent.{number}"),
+            };
+            let mode = mount.mode.unwrap_or(0o600);
+            let text =
+                json!({"type": "ssh", "id": id, "target": target, "mode": mode, "owner": [owner.0, owner.1]});
+            match solver.options.ssh.get(&id) {
+                Some(socket) => {
+                    let source = Source::Ssh { socket: socket.clone(), mode, uid: owner.0, gid: owner.1 };
+                    Ok((Some((target, source)), text))
+                }
+                None if mount.required => Err(BuildError::Line {
+                    line,
+                    message: format!("no SSH key {id:?} forwarded from the client"),
+                    help: Some(format!("give it with --ssh {id}")),
+                }),
+                None => Ok((None, text)),
+            }
+        }
+    }
+}
+
+fn base_name(path: &str) -> String {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_owned()
+}
+
+/// The tree and inode that `from` and `source` of a mount name.
+fn subtree(solver: &Solver<'_>, m: &RunMount, line: Option<u32>) -> Result<(Arc<Tree>, Id), BuildError> {
+    let (tree, context) = match m.from {
+        Some(stage) => match &solver.plan.stages[stage].start {
+            Start::Local(name) if solver.plan.stages[stage].steps.is_empty() => match solver.locals.get(name)
+            {
+                Some(c) => (c.tree.clone(), Some(c.clone())),
+                None => (Arc::new(Tree::new()), None),
+            },
+            _ => (solver.wait_for(stage)?.state.tree(solver.store)?, None),
+        },
+        None => match solver.context.get() {
+            Some(c) => (c.tree.clone(), Some(c.clone())),
+            None => (Arc::new(Tree::new()), None),
+        },
+    };
+    let source = clean(m.mount.source.as_deref().unwrap_or("/"));
+    let place = tree.resolve(source.as_bytes(), true).ok().filter(oci::tree::Place::exists);
+    let id = match place {
+        Some(p) => p.id,
+        None if source.is_empty() => ROOT,
+        None => {
+            let hidden = context.as_ref().is_some_and(|c| c.hides(&source));
+            let message = format!("mount source {source:?}: not found");
+            let help = hidden.then(|| "it is in the build context, but .dockerignore excludes it".to_owned());
+            return Err(BuildError::Line { line, message, help });
+        }
+    };
+    // What a view serves must be in the store.
+    if let Some(c) = context {
+        let batch = solver.store.batch();
+        c.provide(&batch, &c.layer)?;
+        batch.commit(Vec::new(), Vec::new())?;
+    }
+    Ok((tree, id))
+}
+
+/// `/etc/hosts` as BuildKit makes it.
+fn hosts(hostname: &str, extra: &[(String, String)]) -> Vec<u8> {
+    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in extra {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text.into_bytes()
+}
+
+/// Text and code of an end that is a failure.
+fn failure(exit: Exit) -> Option<(String, i32)> {
+    match exit {
+        Exit::Code(0) => None,
+        Exit::Code(n) => Some((format!("exit code: {n}"), n)),
+        Exit::Signal(n) => {
+            let name = match n {
+                6 => "SIGABRT".to_owned(),
+                9 => "SIGKILL (out of memory?)".to_owned(),
+                11 => "SIGSEGV".to_owned(),
+                15 => "SIGTERM".to_owned(),
+                n => format!("signal {n}"),
+            };
+            Some((format!("killed by {name}"), 128 + n))
+        }
+    }
+}
+
+/// The last part of a step's output.
+#[derive(Default)]
+struct Log {
+    bytes: std::collections::VecDeque<u8>,
+}
+
+impl Log {
+    fn push(&mut self, data: &[u8]) {
+        self.bytes.extend(data);
+        let over = self.bytes.len().saturating_sub(LOG_KEPT);
+        self.bytes.drain(..over);
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        self.bytes.into()
+    }
+
+    /// The last lines, for an error.
+    fn tail(&self) -> String {
+        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+fn forward(
+    solver: &Solver<'_>,
+    id: StepId,
+    pipe: Option<std::io::PipeReader>,
+    stream: Stream,
+    log: &Mutex<Log>,
+) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buf = vec![0u8; 32 << 10];
+    loop {
+        match pipe.read(&mut buf) {
+            Ok(0) => return,
+            Ok(n) => {
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(&buf[..n]);
+                solver.listener.event(Event::Log { id, stream, data: buf[..n].to_vec() });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The command line's shape, and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Build, understand and shrink container images.
+#[derive(Debug, Parser)]
+#[command(name = "layercake", version, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Directory of the store [default: /var/lib/layercake for root, else in the user's data directory; env LAYERCAKE_ROOT]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+}
+
+/// `layercake build`: the flags of `docker buildx build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Directory with the files to build from
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: String,
+    /// Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Name of the image, optionally with a tag (repeatable)
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Vec<String>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Set a build argument; without a value it is taken from the environment (repeatable)
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Another context or image by name: a directory, docker-image://REF, oci-layout://DIR[:TAG|@DIGEST] (repeatable)
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(crate) build_context: Vec<String>,
+    /// Set a label of the image (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Platform to build for [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+    /// Do not use earlier results
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Do not use earlier results for these stages (repeatable, comma list)
+    #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Ask the registry for base images even if the store has them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) pull: Option<bool>,
+    /// Push the image after the build (as --output type=registry)
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Put the image into the store (always done)
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// What to make: type=image|registry|oci|docker|local|tar[,dest=PATH][,...], or a directory (repeatable)
+    #[arg(short, long, value_name = "SPEC")]
+    pub(crate) output: Vec<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write the build's result as JSON to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// How to show progress: auto, tty, plain, rawjson, quiet
+    #[arg(long, value_name = "KIND")]
+    pub(crate) progress: Option<String>,
+    /// Print only the image's id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME] (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) secret: Vec<String>,
+    /// An SSH agent for RUN --mount=type=ssh: default or ID[=SOCKET] (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) ssh: Vec<String>,
+    /// Network of RUN steps: default, host or none
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    pub(crate) network: String,
+    /// A line for /etc/hosts of RUN steps: NAME:ADDRESS (repeatable)
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Allow something extraordinary: network.host, security.insecure (repeatable)
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
+    /// Size of /dev/shm of RUN steps, such as 128m
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+    /// Limit of RUN steps: NAME=SOFT[:HARD] (repeatable)
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) ulimit: Vec<String>,
+    /// How many steps may run at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) jobs: usize,
+    /// Registry that may be used over http or with a bad certificate (repeatable)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure: Vec<String>,
+}

@@ -1,0 +1,124 @@
+//! `layercake build`.
+
+mod flags;
+mod output;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use build::{BuildError, Request, input};
+
+use crate::cli::BuildArgs;
+use crate::context;
+use crate::error::{CommandError, Kind};
+use crate::output as print;
+use crate::progress;
+
+/// Runs the command.
+pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CommandError> {
+    let outputs = output::parse_all(&args)?;
+    let names = flags::references(&args.tag)?;
+    let options = flags::options(&args)?;
+    let mode = progress::mode(args.progress.as_deref(), args.quiet)?;
+    let dir = PathBuf::from(&args.context);
+    let input = input::load(&dir, args.file.as_deref().map(Path::new))?;
+    let store = context::store(root)?;
+    let cancel = context::interrupt_flag()?;
+    let client = context::client(&args.insecure, &cancel)?;
+    let listener = progress::listener(mode);
+    let request = Request { input, context: Some(dir), options };
+    let built = build::build(&store, Some(&client), &request, &*listener, cancel.clone());
+    let outcome = match built {
+        Ok(o) => o,
+        Err(e) => {
+            // What was finished before the failure is kept for the next try.
+            let _ = store.flush();
+            return Err(failed(e, &request.input));
+        }
+    };
+    store.flush()?;
+    for n in &names {
+        store.tag(&n.to_string(), &outcome.image.id, None)?;
+    }
+    let result = output::write_all(&store, &client, &outcome.image, &outputs, &names)?;
+    store.flush()?;
+    if let Some(path) = &args.iidfile {
+        write(path, outcome.image.id.to_string().as_bytes())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let text = serde_json::to_vec_pretty(&result.metadata(&outcome.image, &names)).unwrap_or_default();
+        write(path, &text)?;
+    }
+    if args.quiet {
+        print::line(&outcome.image.id.to_string());
+    } else if mode != progress::Mode::RawJson {
+        summary(&outcome, &names);
+    }
+    drop(listener);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+    std::fs::write(path, bytes)
+        .map_err(|e| CommandError::new(Kind::Environment, format!("cannot write {}: {e}", path.display())))
+}
+
+fn summary(outcome: &build::Outcome, names: &[oci::Reference]) {
+    let steps = outcome.ran + outcome.cached;
+    let mut text = format!("image {}", outcome.image.id);
+    for n in names {
+        text.push_str(&format!("\nnamed {n}"));
+    }
+    let saved = if outcome.saved.as_millis() > 0 {
+        format!(", saved {:.1} s", outcome.saved.as_secs_f64())
+    } else {
+        String::new()
+    };
+    text.push_str(&format!(
+        "\n{} of {steps} steps ran, {:.1} s{saved}",
+        outcome.ran,
+        outcome.took.as_secs_f64()
+    ));
+    print::note(&text);
+}
+
+/// A failed build with the place in the Dockerfile.
+fn failed(e: BuildError, input: &input::Input) -> CommandError {
+    let excerpt = excerpt(&e, input);
+    let tail = match e.root() {
+        BuildError::Command { tail, .. } if !tail.is_empty() => Some(tail.clone()),
+        _ => None,
+    };
+    let mut out = match &e {
+        BuildError::Dockerfile { diagnostics, .. } => {
+            let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+            let what = if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
+            CommandError::new(Kind::User, format!("{} has {what}", input.name))
+        }
+        _ => CommandError::from(e),
+    };
+    let _ = tail;
+    out.excerpt = excerpt;
+    out
+}
+
+/// The lines of the Dockerfile that an error is about, drawn.
+fn excerpt(e: &BuildError, input: &input::Input) -> Option<String> {
+    match e {
+        BuildError::Dockerfile { diagnostics, .. } => Some(
+            diagnostics
+                .iter()
+                .map(|d| crate::render::diagnostic(d, &input.name, &input.text))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ),
+        BuildError::Step { lines: Some((first, last)), .. } => {
+            Some(crate::render::lines(&input.name, &input.text, *first, *last))
+        }
+        BuildError::Step { source, .. } => excerpt(source, input),
+        BuildError::Line { line: Some(l), .. } => {
+            Some(crate::render::lines(&input.name, &input.text, *l, *l))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,214 @@
+//! From the flags of `build` to the options of a build.
+
+use std::path::PathBuf;
+
+use build::{NamedContext, NetworkMode, Options, Secret};
+use oci::Reference;
+use oci::platform::Platform;
+
+use crate::cli::BuildArgs;
+use crate::env;
+use crate::error::CommandError;
+
+/// Image names, in canonical form.
+pub(crate) fn references(names: &[String]) -> Result<Vec<Reference>, CommandError> {
+    names
+        .iter()
+        .map(|n| n.parse().map_err(|e| CommandError::usage(format!("{n:?} is no image name: {e}"))))
+        .collect()
+}
+
+fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), CommandError> {
+    text.split_once('=').ok_or_else(|| CommandError::usage(format!("--{flag} {text:?}: expected NAME=VALUE")))
+}
+
+/// A number of bytes with an optional unit (b, k, m, g).
+pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, CommandError> {
+    let lower = text.trim().to_ascii_lowercase();
+    let number = lower.trim_end_matches(['b', 'i']);
+    let (digits, factor) = match number.strip_suffix(['k', 'm', 'g']) {
+        Some(d) if number.ends_with('k') => (d, 1u64 << 10),
+        Some(d) if number.ends_with('m') => (d, 1 << 20),
+        Some(d) => (d, 1 << 30),
+        None => (number, 1),
+    };
+    let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    value.ok_or_else(|| CommandError::usage(format!("--{flag} {text:?}: expected a size such as 64m")))
+}
+
+fn named_context(source: &str) -> NamedContext {
+    if let Some(rest) = source.strip_prefix("oci-layout://") {
+        let (path, selector) = match rest.rsplit_once('@') {
+            Some((p, d)) => (p, Some(d)),
+            None => match rest.rsplit_once(':') {
+                Some((p, t)) if !t.contains('/') => (p, Some(t)),
+                _ => (rest, None),
+            },
+        };
+        return NamedContext::OciLayout { path: PathBuf::from(path), selector: selector.map(str::to_owned) };
+    }
+    match source.strip_prefix("docker-image://") {
+        Some(image) => NamedContext::Image(image.to_owned()),
+        None => NamedContext::Dir(PathBuf::from(source)),
+    }
+}
+
+/// The options of a build.
+pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
+    let mut o = Options { jobs: args.jobs.max(1), pull: args.pull.unwrap_or(false), ..Options::default() };
+    let c = &mut o.choices;
+    c.target = args.target.clone().filter(|t| !t.is_empty());
+    c.no_cache = args.no_cache;
+    c.no_cache_filter = args.no_cache_filter.iter().map(|s| s.to_lowercase()).collect();
+    if let Some(p) = &args.platform {
+        c.platform =
+            Some(p.parse::<Platform>().map_err(|e| CommandError::usage(format!("--platform: {e}")))?);
+    }
+    for a in &args.build_arg {
+        match a.split_once('=') {
+            Some((k, v)) => drop(c.build_args.insert(k.to_owned(), v.to_owned())),
+            // Without a value, and unset here: as if it had not been given.
+            None => {
+                if let Some(v) = env::named(a) {
+                    c.build_args.insert(a.clone(), v.to_string_lossy().into_owned());
+                }
+            }
+        }
+    }
+    for l in &args.label {
+        let (k, v) = l.split_once('=').unwrap_or((l, ""));
+        c.labels.push((k.to_owned(), v.to_owned()));
+    }
+    let epoch = c
+        .build_args
+        .get("SOURCE_DATE_EPOCH")
+        .cloned()
+        .or_else(env::source_date_epoch)
+        .filter(|e| !e.is_empty());
+    if let Some(e) = epoch {
+        let n = e.parse::<i64>().map_err(|_| {
+            CommandError::usage(format!("SOURCE_DATE_EPOCH {e:?}: expected seconds since 1970"))
+        })?;
+        o.epoch = Some(n);
+        o.choices.build_args.insert("SOURCE_DATE_EPOCH".into(), e);
+    }
+    for b in &args.build_context {
+        let (name, source) = pair("build-context", b)?;
+        o.contexts.insert(name.to_owned(), named_context(source));
+    }
+    for s in &args.secret {
+        let (id, secret) = secret(s)?;
+        o.secrets.insert(id, secret);
+    }
+    for s in &args.ssh {
+        let (id, socket) = match s.split_once('=') {
+            Some((id, path)) => (id.to_owned(), PathBuf::from(path)),
+            None => {
+                let agent = env::ssh_auth_sock();
+                let hint = "start an agent, or write --ssh ID=SOCKET";
+                (
+                    s.clone(),
+                    agent.ok_or_else(|| CommandError::usage("--ssh: SSH_AUTH_SOCK is not set").hint(hint))?,
+                )
+            }
+        };
+        o.ssh.insert(id, socket);
+    }
+    o.network = match args.network.as_str() {
+        "default" | "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        other => {
+            return Err(CommandError::usage(format!("--network {other:?} is not known"))
+                .hint("it is one of default, host, none"));
+        }
+    };
+    for h in &args.add_host {
+        let split = h.split_once('=').or_else(|| h.split_once(':'));
+        let (name, address) =
+            split.ok_or_else(|| CommandError::usage(format!("--add-host {h:?}: expected NAME:ADDRESS")))?;
+        let address = if address == "host-gateway" { "127.0.0.1" } else { address.trim_matches(['[', ']']) };
+        o.hosts.push((name.to_owned(), address.to_owned()));
+    }
+    for a in &args.allow {
+        match a.as_str() {
+            "security.insecure" => o.allow_insecure = true,
+            "network.host" => {}
+            other => {
+                return Err(CommandError::usage(format!("--allow {other:?} is not known"))
+                    .hint("it is network.host or security.insecure"));
+            }
+        }
+    }
+    if let Some(s) = &args.shm_size {
+        o.shm_size = bytes("shm-size", s)?;
+    }
+    for u in &args.ulimit {
+        o.ulimits.push(ulimit(u)?);
+    }
+    if let Some(h) = o.choices.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
+        o.hostname = h.clone();
+    }
+    o.resolv_conf = resolv_conf();
+    Ok(o)
+}
+
+fn ulimit(text: &str) -> Result<sandbox::Rlimit, CommandError> {
+    let bad = || {
+        CommandError::usage(format!("--ulimit {text:?}: expected NAME=SOFT[:HARD], such as nofile=1024:4096"))
+    };
+    let (name, values) = text.split_once('=').ok_or_else(bad)?;
+    let resource = sandbox::Resource::from_name(name).ok_or_else(bad)?;
+    let number = |n: &str| if n == "-1" || n == "unlimited" { Some(u64::MAX) } else { n.parse().ok() };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    Ok(sandbox::Rlimit { resource, soft: number(soft).ok_or_else(bad)?, hard: number(hard).ok_or_else(bad)? })
+}
+
+fn secret(text: &str) -> Result<(String, Secret), CommandError> {
+    let (mut id, mut src, mut variable, mut kind) = (None, None, None, None);
+    for field in text.split(',') {
+        let (k, v) = pair("secret", field)?;
+        match k {
+            "id" => id = Some(v.to_owned()),
+            "src" | "source" => src = Some(v.to_owned()),
+            "env" => variable = Some(v.to_owned()),
+            "type" => kind = Some(v.to_owned()),
+            other => return Err(CommandError::usage(format!("--secret: unexpected key {other:?}"))),
+        }
+    }
+    let id = id.ok_or_else(|| CommandError::usage(format!("--secret {text:?}: id is missing")))?;
+    let from_env = |name: &str| {
+        let value = env::named(name)
+            .ok_or_else(|| CommandError::usage(format!("--secret: the variable {name} is not set")));
+        value.map(|v| Secret::Bytes(v.into_encoded_bytes()))
+    };
+    let secret = match (src, variable, kind.as_deref()) {
+        (Some(s), None, Some("env")) => from_env(&s)?,
+        (Some(s), None, _) => {
+            let path = PathBuf::from(&s);
+            if !path.exists() {
+                return Err(CommandError::usage(format!("--secret: there is no file {s}")));
+            }
+            Secret::File(path)
+        }
+        (None, Some(v), _) => from_env(&v)?,
+        // As buildx: a variable of that name, else a file.
+        (None, None, _) => match env::named(&id) {
+            Some(v) => Secret::Bytes(v.into_encoded_bytes()),
+            None => Secret::File(PathBuf::from(&id)),
+        },
+        (Some(_), Some(_), _) => return Err(CommandError::usage("--secret: src and env exclude each other")),
+    };
+    Ok((id, secret))
+}
+
+/// The host's resolv.conf; behind systemd-resolved's stub the real one.
+fn resolv_conf() -> Vec<u8> {
+    let read = |p: &str| std::fs::read(p).unwrap_or_default();
+    let plain = read("/etc/resolv.conf");
+    let only_stub = String::from_utf8_lossy(&plain)
+        .lines()
+        .filter_map(|l| l.strip_prefix("nameserver"))
+        .all(|n| n.trim() == "127.0.0.53");
+    let real = read("/run/systemd/resolve/resolv.conf");
+    if only_stub && !real.is_empty() { real } else { plain }
+}
