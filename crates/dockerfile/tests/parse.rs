@@ -161,6 +161,7 @@ fn heredocs_of_copies() {
     let found: Vec<_> =
         copy.heredocs.iter().map(|h| (h.name.as_str(), h.content.as_str(), h.expand)).collect();
     assert_eq!(found, [("A", "one\n", false), ("B", "two $x\n", true)]);
+    assert_eq!(statements("FROM a\nRUN [\"<<E\"]\nUSER b\n").len(), 3, "an exec form has no heredocs");
     assert_eq!(errors("FROM a\nCOPY x <<E\nE\n"), [("HeredocDestination", 2)]);
     assert_eq!(errors("FROM a\nCOPY <<E /x\ny\n"), [("UnterminatedHeredoc", 2)]);
 }

@@ -353,3 +353,26 @@ fn global_values(built_in: &Values, args: &[&ArgDef], given: &Values, escape: ch
     }
     Some(scope.values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_cut() {
+        let mut scope = Scope::default();
+        scope.set("A".to_owned(), format!("a{}", "é".repeat(1_000)));
+        assert_eq!(scope.values["A"].len(), MAX_VALUE - 1, "at a character's end");
+    }
+
+    #[test]
+    fn stages_inherit_only_so_much() {
+        let variables: String = (0..10_000).map(|i| format!("ARG A{i}=x\n")).collect();
+        let stages: String = (0..40).map(|i| format!("FROM s{i} AS s{}\nUSER $NOPE\n", i + 1)).collect();
+        let parsed = crate::parse(&format!("FROM scratch AS s0\n{variables}{stages}"));
+        let input = CheckInput::default();
+        let model = Model::new(&parsed.file, &input);
+        let certain: Vec<bool> = model.stages.iter().flat_map(|s| &s.unset).map(|u| u.certain).collect();
+        assert_eq!((certain.len(), certain[0], certain[39]), (40, true, false));
+    }
+}

@@ -567,6 +567,7 @@ mod tests {
             ("${A", ExpandError::Brace),
             ("${A:-", ExpandError::Brace),
             ("${}", ExpandError::Name),
+            ("${{A}}", ExpandError::Name),
             ("${A/b}", ExpandError::Slash { name: "A".into() }),
             ("${A:%x}", ExpandError::Modifier { name: "A".into(), modifier: ":%".into() }),
             ("${A@x}", ExpandError::Modifier { name: "A".into(), modifier: "@".into() }),

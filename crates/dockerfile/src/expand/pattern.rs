@@ -266,6 +266,7 @@ mod tests {
             ("*", "abc", "abc", ""),
             ("a*", "abc", "bc", ""),
             ("?", "abc", "bc", "bc"),
+            ("?", "\nb", "\nb", "\nb"),
             ("", "abc", "abc", "abc"),
             ("*b*d", "abcdbd", "bd", ""),
             ("*x", "a\nx", "a\nx", "a\nx"),

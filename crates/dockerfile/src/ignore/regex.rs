@@ -454,6 +454,7 @@ mod tests {
         assert!(matches("^a(.*/)?b$", "ab") && matches("^a(.*/)?b$", "a/x/y/b"));
         assert!(!matches("^a(.*/)?b$", "axb"));
         assert!(matches("^(.*/)?x.*$", "a/xy/z") && !matches("^(.*/)?x$", "a/xy"));
+        assert!(matches("^[^/]*$", "ab") && !matches("^[^/]*$", "a/b"));
         assert!(matches("^a[^/]b$", "a☺b") && !matches("^a[^/]b$", "a/b"));
     }
 
