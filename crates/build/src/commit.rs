@@ -16,6 +16,8 @@ use oci::tree::{Node, ROOT};
 use oci::{Entry, Kind, LayerIndex, Time, Tree};
 use store::Batch;
 
+use crate::context::KEPT_XATTRS;
+
 /// Why the changes of a step cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -58,7 +60,7 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
     let (mut out, mut opaque) = (Vec::new(), false);
     for name in names[..n].split(|&c| c == 0).filter(|n| !n.is_empty()) {
         let overlay = name.strip_prefix(b"trusted.overlay.").or_else(|| name.strip_prefix(b"user.overlay."));
-        if overlay.is_some_and(|o| o != b"opaque") || name.starts_with(b"security.selinux") {
+        if overlay != Some(b"opaque") && !KEPT_XATTRS.contains(&name) {
             continue;
         }
         let mut value = vec![0u8; 65536];

@@ -1,7 +1,8 @@
 //! A directory of the user as a tree: which files a build takes from it, and their digests.
 //!
 //! Only what COPY, ADD and bind mounts name is read ([`Needed`]), less what `.dockerignore` excludes. Owners become 0:0, as
-//! BuildKit's client sends them; modes, times and extended attributes stay; sockets are left out.
+//! BuildKit's client sends them; modes and times stay; of the extended attributes only file capabilities do
+//! ([`KEPT_XATTRS`]); a socket counts as an empty file.
 //!
 //! # The memo
 //!
@@ -30,6 +31,10 @@ use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
 
 use crate::copy::{clean, has_wildcards};
+
+/// The extended attributes that a layer of ours holds. Others (`user.*`, security labels, ACLs) say something of the machine that the
+/// file was on; BuildKit's layers leave them out, too.
+pub const KEPT_XATTRS: &[&[u8]] = &[b"security.capability"];
 
 /// A change this close to the time of looking may be followed by one with the same time stamps.
 const RACY_NANOS: i128 = 1_000_000_000;
@@ -180,6 +185,7 @@ struct Found {
     mtime: Time,
     nlink: u64,
     xattrs: Xattrs,
+    socket: bool,
     kind: FoundKind,
 }
 
@@ -227,13 +233,11 @@ fn save_memo(store: &Store, name: &str, rows: &[(Identity, Digest)]) {
 
 /// Attributes that belong to a file's meaning, not to this machine.
 fn xattrs_of(path: &Path) -> Xattrs {
-    let mut names = vec![0u8; 4096];
+    let mut names = [0u8; 1024];
     let Ok(n) = rustix::fs::llistxattr(path, &mut names[..]) else { return Vec::new() };
     let mut out = Vec::new();
     for name in names[..n].split(|&c| c == 0) {
-        if !(name.starts_with(b"user.") || name == b"security.capability")
-            || name.starts_with(b"user.overlay.")
-        {
+        if !KEPT_XATTRS.contains(&name) {
             continue;
         }
         let mut value = vec![0u8; 65536];
@@ -293,15 +297,22 @@ impl Walker<'_> {
         if ignored {
             let below =
                 ft.is_dir() && self.ignore.is_some_and(|i| !i.may_skip_dir(&String::from_utf8_lossy(&path)));
-            return if below { self.dir(&path, components) } else { Ok(()) };
-        }
-        if ft.is_socket() {
+            if !below {
+                return Ok(());
+            }
+            let before = self.found.len();
+            self.dir(&path, components)?;
+            // An excluded directory is there if something in it is not.
+            if self.found.len() > before {
+                self.keep(path, full, &m, FoundKind::Dir);
+            }
             return Ok(());
         }
         let device = || (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev()));
         let kind = if ft.is_dir() {
             FoundKind::Dir
-        } else if ft.is_file() {
+        } else if ft.is_file() || ft.is_socket() {
+            // A socket comes as an empty file, as BuildKit copies it.
             FoundKind::File
         } else if ft.is_symlink() {
             let target = std::fs::read_link(full)
@@ -319,22 +330,24 @@ impl Walker<'_> {
             FoundKind::Other(Kind::BlockDevice { major, minor })
         };
         let is_dir = ft.is_dir();
-        if !self.found.contains_key(&path) {
-            let found = Found {
-                path: path.clone(),
-                identity: Identity::of(&m),
-                mode: m.mode() & 0o7777,
-                mtime: Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) },
-                nlink: m.nlink(),
-                xattrs: xattrs_of(full),
-                kind,
-            };
-            self.found.insert(path.clone(), found);
-        }
+        self.keep(path.clone(), full, &m, kind);
         if is_dir {
             self.dir(&path, components)?;
         }
         Ok(())
+    }
+
+    fn keep(&mut self, path: Vec<u8>, full: &Path, m: &std::fs::Metadata, kind: FoundKind) {
+        self.found.entry(path.clone()).or_insert_with(|| Found {
+            path,
+            identity: Identity::of(m),
+            mode: m.mode() & 0o7777,
+            mtime: Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) },
+            nlink: m.nlink(),
+            xattrs: xattrs_of(full),
+            socket: m.file_type().is_socket(),
+            kind,
+        });
     }
 
     /// A link on the way to something wanted makes what it leads to wanted.
@@ -403,7 +416,7 @@ pub fn read(
                 let (digest, size, fresh) = digest.unwrap_or((Digest::of(b""), 0, false));
                 count += 1;
                 hashed += usize::from(fresh);
-                if f.identity.mtime < racy_from && f.identity.ctime < racy_from {
+                if !f.socket && f.identity.mtime < racy_from && f.identity.ctime < racy_from {
                     rows.push((f.identity, digest));
                 }
                 files.insert(digest, root.join(OsStr::from_bytes(&f.path)));
@@ -450,6 +463,7 @@ fn digest_all(
             (FoundKind::File, Some((id, digest))) if *id == f.identity => {
                 Some((*digest, f.identity.size, false))
             }
+            (FoundKind::File, _) if f.socket => Some((Digest::of(b""), 0, false)),
             _ => None,
         };
         if known.is_none() && matches!(f.kind, FoundKind::File) {

@@ -23,6 +23,7 @@ use oci::tree::{Id, Node, Place, ROOT, TreeError, Walk};
 use oci::{Entry, Hasher, Kind, LayerIndex, Time, Tree};
 
 use crate::chmod::Chmod;
+use crate::context::KEPT_XATTRS;
 
 /// Why a copy cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -383,15 +384,21 @@ impl<'a> Work<'a> {
         if place.exists() && !self.tree.inode(place.id).is_dir() {
             return Err(CopyError::DirectoryOverFile(show(&place.path)));
         }
+        // mkdir(2) hands a set-group-ID bit of the parent on, and its group where none is given.
+        let parent = &self.tree.inode(place.id).attrs;
+        let mut attrs = self.dir_attrs(mode);
+        if parent.mode & 0o2000 != 0 {
+            attrs.mode |= 0o2000;
+            if self.spec.chown.is_none() {
+                attrs.gid = parent.gid;
+            }
+        }
         let mut at = place.path;
         let mut entries = Vec::new();
         for c in &place.rest {
             at = join(&at, c);
-            entries.push(Entry {
-                path: at.clone(),
-                kind: Kind::Directory { opaque: false },
-                attrs: self.dir_attrs(mode),
-            });
+            let kind = Kind::Directory { opaque: false };
+            entries.push(Entry { path: at.clone(), kind, attrs: attrs.clone() });
         }
         if !entries.is_empty() {
             self.put(entries)?;
@@ -430,6 +437,7 @@ impl<'a> Work<'a> {
         let dest = self.make_dirs(clean(&self.spec.dest).as_bytes(), 0o755)?;
         for e in &mut entries {
             e.path = join(&dest, &e.path);
+            e.attrs.xattrs.retain(|(name, _)| KEPT_XATTRS.contains(&name.as_slice()));
             if let Kind::HardLink { target } = &mut e.kind {
                 *target = join(&dest, target);
             }
@@ -506,6 +514,7 @@ impl<'a> Work<'a> {
             _ => {}
         }
         let mut e = inode.to_entry(path.clone());
+        e.attrs.xattrs.retain(|(name, _)| KEPT_XATTRS.contains(&name.as_slice()));
         if let Some((uid, gid)) = self.spec.chown {
             e.attrs.uid = uid;
             e.attrs.gid = gid;

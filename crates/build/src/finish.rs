@@ -14,7 +14,7 @@ use oci::{Digest, Time};
 use store::{Store, TarOrigin};
 
 use crate::error::BuildError;
-use crate::plan::{BaseImage, HISTORY_COMMENT, Plan, Start};
+use crate::plan::{BaseImage, Plan, Start};
 use crate::solve::{Finished, StepReport};
 
 /// An image, made.
@@ -58,9 +58,9 @@ pub(crate) fn finish(
     plan: &Plan,
     target: &Finished,
     result_of: &dyn Fn(usize) -> Option<Finished>,
-    epoch: Option<i64>,
 ) -> Result<Built, BuildError> {
     let stage = &plan.stages[plan.target];
+    let epoch = plan.epoch;
     let base = base_of(plan, plan.target);
     let base_ids: &[Digest] = base.map_or(&[], |b| &b.config.rootfs.diff_ids);
     let layers = target.state.layers();
@@ -85,8 +85,9 @@ pub(crate) fn finish(
         }
         h.created = Some(epoch.map_or(at, Time::from_secs).rfc3339());
     }
-    pad_history(&mut config, base_history, base_ids.len());
-    config.created = Some(epoch.map_or(at, Time::from_secs).rfc3339());
+    let last = epoch.map_or(at, Time::from_secs).rfc3339();
+    pad_history(&mut config, &titles(plan, diff.len()), &last);
+    config.created = Some(last);
     config.rootfs.diff_ids = diff.clone();
     config.rest.remove("moby.buildkit.cache.v0");
     config.rest.remove("moby.buildkit.buildinfo.v1");
@@ -98,16 +99,37 @@ pub(crate) fn finish(
     Ok(Built { id, config, config_bytes, layers: layers.iter().copied().zip(diff).collect() })
 }
 
-/// Other tools want one history entry for each layer. Bases that were made without a history get entries that say so.
-fn pad_history(config: &mut ImageConfig, base_history: usize, base_layers: usize) {
-    let named = config.history[..base_history].iter().filter(|h| !h.empty_layer).count();
-    for _ in named..base_layers {
-        let entry = History { comment: Some(HISTORY_COMMENT.to_owned()), ..History::default() };
-        config.history.insert(base_history, entry);
+/// What made each layer, as far as our own steps did: the last layers are theirs.
+fn titles(plan: &Plan, layers: usize) -> Vec<String> {
+    let mut own = Vec::new();
+    for s in lineage(plan, plan.target) {
+        let stage = &plan.stages[s];
+        let all = stage.steps.len() + usize::from(matches!(stage.start, Start::Image(_) | Start::Local(_)));
+        let first = all - stage.steps.len() + 1;
+        own.extend(
+            stage.steps.iter().enumerate().map(|(n, step)| format!("[{}/{all}] {}", n + first, step.title)),
+        );
     }
-    let mut over = named.saturating_sub(base_layers);
-    for h in config.history[..base_history].iter_mut().rev() {
-        if over > 0 && !h.empty_layer {
+    let mut out = vec![String::new(); layers.saturating_sub(own.len())];
+    out.extend(own);
+    out
+}
+
+/// Other tools want one history entry for each layer. A base that was made without a history, or a directory that a stage starts
+/// from, leaves some out; the entries that are missing are added at the end, as BuildKit does it.
+fn pad_history(config: &mut ImageConfig, titles: &[String], created: &str) {
+    let named = config.history.iter().filter(|h| !h.empty_layer).count();
+    for title in titles.iter().skip(named) {
+        config.history.push(History {
+            created: Some(created.to_owned()),
+            created_by: Some(title.clone()).filter(|t| !t.is_empty()),
+            comment: Some("buildkit.exporter.image.v0".to_owned()),
+            ..History::default()
+        });
+    }
+    let mut over = named.saturating_sub(titles.len());
+    for h in config.history.iter_mut().rev().filter(|h| !h.empty_layer) {
+        if over > 0 {
             h.empty_layer = true;
             over -= 1;
         }

@@ -110,7 +110,7 @@ pub fn build(
     read_contexts(store, request, &mut solver, listener, first - 1, &cancel)?;
     listener.event(Event::Planned { steps: solver.step_infos() });
     let target = solver.run()?;
-    let image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok(), options.epoch)?;
+    let image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
     let batch = store.batch();
     batch.add_blob(&image.config_bytes)?;
     let layers = image.layers.iter().map(|(l, _)| *l).collect();

@@ -76,8 +76,6 @@ pub struct Options {
     pub allow_insecure: bool,
     /// `--pull`.
     pub pull: bool,
-    /// SOURCE_DATE_EPOCH.
-    pub epoch: Option<i64>,
     /// How many steps run at once.
     pub jobs: usize,
 }
@@ -97,7 +95,6 @@ impl Default for Options {
             ulimits: Vec::new(),
             allow_insecure: false,
             pull: false,
-            epoch: None,
             jobs: 16,
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! Two rules, both BuildKit's:
 //!
-//! - *USER* (at RUN time, runc's look-up): `uid:gid` in numbers is taken as it is, without supplementary groups. A name gives its
-//!   uid, its primary group and the groups that list it; a bare number that passwd knows behaves like its name, one that it does
-//!   not know has group 0. An explicit group has no supplementary groups. An unknown name is an error.
+//! - *USER* (at RUN time, runc's look-up): a name gives its uid, its primary group and the groups that list it; a bare number that
+//!   passwd knows behaves like its name, one that it does not know has group 0. With an explicit group the groups that list the
+//!   user do not count. The group is always among the supplementary groups. An unknown name is an error.
 //! - *--chown* (COPY, ADD) and WORKDIR's owner: a number alone is also the group; a name that is not found, or a missing file,
 //!   gives 0. BuildKit does that silently; here the caller gets the name and warns (docs/differences.md).
 
@@ -122,6 +122,7 @@ pub fn for_process(user: &str, tree: &Tree, content: &dyn Content) -> Result<Ide
         (None, None) => return Err(UserError::NoUser(user.to_owned())),
     };
     let group_text = read(tree, content, "etc/group")?;
+    let mut listed: Vec<u32> = Vec::new();
     match group.filter(|g| !g.is_empty()) {
         Some(g) => {
             let number: Option<u32> = g.parse().ok();
@@ -132,11 +133,12 @@ pub fn for_process(user: &str, tree: &Tree, content: &dyn Content) -> Result<Ide
         }
         None => {
             if let Some(a) = &account {
-                id.groups =
-                    groups(&group_text).filter(|g| g.members.contains(&a.name)).map(|g| g.gid).collect();
+                listed = groups(&group_text).filter(|g| g.members.contains(&a.name)).map(|g| g.gid).collect();
             }
         }
     }
+    id.groups = vec![id.gid];
+    id.groups.extend(listed.into_iter().filter(|g| *g != id.gid));
     Ok(id)
 }
 
@@ -214,12 +216,12 @@ mod tests {
         let (t, c) = image();
         let id =
             |u: &str| for_process(u, &t, &c).map(|i| (i.uid, i.gid, i.groups)).map_err(|e| e.to_string());
-        assert_eq!(id(""), Ok((0, 0, vec![4])));
-        assert_eq!(id("web"), Ok((33, 34, vec![4, 50])));
-        assert_eq!(id("33"), Ok((33, 34, vec![4, 50])));
-        assert_eq!(id("web:root"), Ok((33, 0, vec![])));
-        assert_eq!(id("1234"), Ok((1234, 0, vec![])));
-        assert_eq!(id("1234:5678"), Ok((1234, 5678, vec![])));
+        assert_eq!(id(""), Ok((0, 0, vec![0, 4])));
+        assert_eq!(id("web"), Ok((33, 34, vec![34, 4, 50])));
+        assert_eq!(id("33"), Ok((33, 34, vec![34, 4, 50])));
+        assert_eq!(id("web:root"), Ok((33, 0, vec![0])));
+        assert_eq!(id("1234"), Ok((1234, 0, vec![0])));
+        assert_eq!(id("1234:5678"), Ok((1234, 5678, vec![5678])));
         assert!(id("nobody").unwrap_err().contains("nobody"));
         assert!(id("web:none").unwrap_err().contains("none"));
     }

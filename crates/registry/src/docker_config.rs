@@ -318,7 +318,7 @@ mod tests {
         let text = json!({ "auths": {
             "https://index.docker.io/v1/": auth("hub"),
             "https://old.example/v2/": auth("old"),
-            "ghcr.io": auth("host"),
+            "https://ghcr.io": auth("host"),
             "ghcr.io/team": auth("team"),
             "ghcr.io/team/app": auth("app"),
             "plain.example:5000": { "username": "plain", "password": "x" },
@@ -455,8 +455,10 @@ mod tests {
                 get) test -f kept && cat kept || { echo "credentials not found"; exit 1; } ;;
             esac"#;
         let (_helpers_dir, helpers) = crate::helper::tests::settings(script);
-        let (dir, c) = config(r#"{"credsStore":"test","auths":{"h.io":{"auth":"b2xkOnNlY3JldA=="}}}"#);
+        let (dir, c) =
+            config(r#"{"credsStore":"test","auths":{"https://h.io/v1/":{"auth":"b2xkOnNlY3JldA=="}}}"#);
         let mut c = c.with_helpers(helpers);
+        assert_eq!(user(&c, "h.io", "a").as_deref(), Some("old"));
         let mine = Credential::Password { username: "me".into(), password: "hunter2".into() };
         c.store("h.io", &mine).unwrap();
         let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();

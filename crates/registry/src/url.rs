@@ -95,6 +95,7 @@ mod tests {
         assert!(same("https://h/a", "https://H:443/b?c"));
         assert!(same("http://h:80/", "http://h/"));
         assert!(!same("https://h/", "http://h/"));
+        assert!(!same("https://h:5000/", "http://h:5000/"));
         assert!(!same("https://h/", "https://h:444/"));
         assert!(!same("https://h/", "https://h.evil/"));
     }

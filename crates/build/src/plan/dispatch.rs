@@ -61,7 +61,7 @@ impl Scope {
             self.set_env(k, v);
         }
         if !self.image.config.working_dir.is_empty() {
-            self.image.config.working_dir = absolute("/", &self.image.config.working_dir);
+            self.image.config.working_dir = working_dir("/", &self.image.config.working_dir);
         }
     }
 
@@ -133,6 +133,11 @@ impl Scope {
 fn absolute(dir: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("{dir}/{path}") };
     format!("/{}", clean(&joined))
+}
+
+/// A working directory: an absolute one is kept as it is written, as BuildKit does.
+fn working_dir(dir: &str, path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { absolute(dir, path) }
 }
 
 /// As [`absolute`], but a trailing slash, or `/.`, is kept: it says that the destination is a directory.
@@ -360,7 +365,7 @@ pub(super) fn dispatch<E>(
         }
         Instruction::Workdir(path) => {
             let path = cx.word(path)?;
-            let path = absolute(cx.scope.cwd(), &path);
+            let path = working_dir(cx.scope.cwd(), &path);
             cx.scope.image.config.working_dir = path.clone();
             let history = cx.scope.history(format!("WORKDIR {path}"), path != "/");
             if path != "/" {

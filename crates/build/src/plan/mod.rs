@@ -86,6 +86,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// Number of the target.
     pub target: usize,
+    /// SOURCE_DATE_EPOCH, from `--build-arg` or the file's head: the time of everything that the build makes.
+    pub epoch: Option<i64>,
     /// Things to tell.
     pub warnings: Vec<Warning>,
 }

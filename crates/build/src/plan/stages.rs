@@ -110,6 +110,7 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
         _ => "default".to_owned(),
     };
     let mut globals = globals(file, choices, &target_platform, &target_name)?;
+    let epoch = epoch(choices, &globals)?;
     let mut warnings = Vec::new();
     let mut names = Names::default();
     let mut drafts = drafts(file, &globals, bases, &mut names)?;
@@ -254,7 +255,18 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
         .collect();
     finish_target(&mut stages[target], choices);
     warn_unused(choices, &globals, file, &mut warnings);
-    Ok(Plan { stages, target, warnings })
+    Ok(Plan { stages, target, epoch, warnings })
+}
+
+fn epoch<E>(choices: &Choices, globals: &Globals) -> Result<Option<i64>, PlanError<E>> {
+    let given = choices.build_args.get("SOURCE_DATE_EPOCH").or_else(|| globals.args.get("SOURCE_DATE_EPOCH"));
+    match given.map(String::as_str) {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| PlanError::Whole {
+            message: format!("invalid SOURCE_DATE_EPOCH: {text}"),
+            help: Some("it is a number of seconds since 1970".into()),
+        }),
+    }
 }
 
 fn finish_target(stage: &mut Stage, choices: &Choices) {
@@ -318,7 +330,7 @@ fn drafts<'a, B: Bases>(
     let mut drafts: Vec<Draft<'a>> = Vec::new();
     for s in &file.statements {
         let Instruction::From(from) = &s.instruction else {
-            if let Some(d) = drafts.last_mut() {
+            if let Some(d) = drafts.last_mut().filter(|d| !d.replaced) {
                 d.statements.push(s);
             }
             continue;
@@ -346,6 +358,7 @@ fn drafts<'a, B: Bases>(
                 Some(parsed.map_err(|e| at(line, format!("failed to parse platform {p}: {e}")))?)
             }
         };
+        // A named context takes the place of the whole stage.
         let replaced = from.name.as_deref().is_some_and(|n| bases.is_named_context(n));
         // A name is looked up as it is written: stages are named in lower case.
         let base_stage = if replaced { None } else { names.0.get(&base.text).copied() };

@@ -55,7 +55,7 @@ impl<'p> PreparedCopy<'p> {
     ) -> Result<PreparedCopy<'p>, BuildError> {
         let line = step.lines.map(|l| l.0);
         let batch = solver.store.batch();
-        let now = solver.options.epoch.map_or_else(Time::now, Time::from_secs);
+        let now = solver.plan.epoch.map_or_else(Time::now, Time::from_secs);
         let from: Option<(Arc<Tree>, Option<Arc<Context>>)> = match copy.from {
             None => None,
             Some(stage) => Some(match &solver.plan.stages[stage].start {
@@ -120,7 +120,7 @@ impl<'p> PreparedCopy<'p> {
 
     pub(super) fn execute(&self, solver: &Solver<'_>, parent: &State) -> Result<Ran, BuildError> {
         let tree = parent.tree(solver.store)?;
-        let now = solver.options.epoch.map_or_else(Time::now, Time::from_secs);
+        let now = solver.plan.epoch.map_or_else(Time::now, Time::from_secs);
         let chown = owner(solver, self.copy.chown.as_deref().unwrap_or(""), &tree)?;
         // With --chmod BuildKit ignores --link.
         let linked = self.copy.link && self.copy.chmod.is_none();
@@ -219,5 +219,9 @@ fn unpack(
     let options = ReadOptions { whiteouts: false };
     let layer =
         read_layer_with(decoder, &mut sink, &Limits::default(), options).map_err(|e| failed(Box::new(e)))?;
-    Ok(Some(layer.into_entries()))
+    // Links of the archive lead inside the directory that it is unpacked in, as if that were the root.
+    let inside = Tree::from_layers([&layer]).map_err(|e| failed(Box::new(e)))?;
+    let mut entries = inside.flatten();
+    entries.retain(|e| layer.get(&e.path).is_some() || !matches!(e.kind, Kind::Directory { .. }));
+    Ok(Some(entries))
 }

@@ -41,7 +41,7 @@ impl<'a> Solver<'a> {
     /// Finds out a step's inputs. Waits for the stages that it takes from.
     pub(crate) fn prepare(&self, stage: &'a Stage, step: &'a Step) -> Result<Prepared<'a>, BuildError> {
         Ok(match &step.kind {
-            StepKind::Workdir(w) => Prepared::Workdir(workdir::PreparedWorkdir::new(w, self.options.epoch)),
+            StepKind::Workdir(w) => Prepared::Workdir(workdir::PreparedWorkdir::new(w, self.plan.epoch)),
             StepKind::Copy(c) => Prepared::Copy(Box::new(copy::PreparedCopy::new(self, step, c)?)),
             StepKind::Run(r) => Prepared::Run(Box::new(run::PreparedRun::new(self, stage, step, r)?)),
         })

@@ -211,7 +211,8 @@ impl<'p> PreparedRun<'p> {
         if solver.is_cancelled() {
             return Err(BuildError::Interrupted);
         }
-        let mut running = sandbox::spawn(step)?;
+        let command = || run.args.join(" ");
+        let mut running = sandbox::spawn(step).map_err(|e| not_run(e, command()))?;
         solver.register(id, running.handle());
         let log = Mutex::new(Log::default());
         let pipes = [(running.stdout.take(), Stream::Stdout), (running.stderr.take(), Stream::Stderr)];
@@ -229,10 +230,9 @@ impl<'p> PreparedRun<'p> {
         if solver.is_cancelled() {
             return Err(BuildError::Interrupted);
         }
-        let outcome = outcome?;
+        let outcome = outcome.map_err(|e| not_run(e, command()))?;
         if let Some((end, code)) = failure(outcome.exit) {
-            let command = run.args.join(" ");
-            return Err(BuildError::Command { command, end, code, tail: log.tail() });
+            return Err(BuildError::Command { command: command(), end, code, tail: log.tail() });
         }
         let batch = solver.store.batch();
         let layer = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
@@ -409,6 +409,19 @@ fn hosts(hostname: &str, extra: &[(String, String)]) -> Vec<u8> {
         text.push_str(&format!("{address}\t{name}\n"));
     }
     text.into_bytes()
+}
+
+/// A command that could not even be started fails as it would in a shell: with 126 or 127.
+fn not_run(e: sandbox::SandboxError, command: String) -> BuildError {
+    match &e {
+        sandbox::SandboxError::Command { code, .. } => BuildError::Command {
+            command,
+            end: format!("exit code: {code}: {e}"),
+            code: *code,
+            tail: String::new(),
+        },
+        _ => BuildError::Sandbox(e),
+    }
 }
 
 /// Text and code of an end that is a failure.

@@ -32,7 +32,7 @@ impl<'p> PreparedWorkdir<'p> {
     pub(super) fn execute(&self, solver: &Solver<'_>, parent: &State) -> Result<Ran, BuildError> {
         let tree = parent.tree(solver.store)?;
         let chown = owner(solver, &self.workdir.user, &tree)?;
-        let now = solver.options.epoch.map_or_else(Time::now, Time::from_secs);
+        let now = solver.plan.epoch.map_or_else(Time::now, Time::from_secs);
         let spec = Spec { chown, now, ..Spec::default() };
         let mut work = Work::new(Tree::clone(&tree), &spec);
         work.make_dirs(clean(&self.workdir.path).as_bytes(), 0o755)?;

@@ -85,19 +85,17 @@ fn summary(outcome: &build::Outcome, names: &[oci::Reference]) {
 /// A failed build with the place in the Dockerfile.
 fn failed(e: BuildError, input: &input::Input) -> CommandError {
     let excerpt = excerpt(&e, input);
-    let tail = match e.root() {
-        BuildError::Command { tail, .. } if !tail.is_empty() => Some(tail.clone()),
-        _ => None,
-    };
     let mut out = match &e {
         BuildError::Dockerfile { diagnostics, .. } => {
-            let errors = diagnostics.iter().filter(|d| d.is_error()).count();
-            let what = if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
-            CommandError::new(Kind::User, format!("{} has {what}", input.name))
+            let errors: Vec<_> = diagnostics.iter().filter(|d| d.is_error()).collect();
+            let what = match errors.len() {
+                1 => format!("an error on line {}", errors[0].line),
+                n => format!("{n} errors"),
+            };
+            CommandError::new(Kind::User, format!("failed to parse {}: it has {what}", input.name))
         }
         _ => CommandError::from(e),
     };
-    let _ = tail;
     out.excerpt = excerpt;
     out
 }

@@ -225,6 +225,11 @@ impl Model {
             if self.inodes[id].is_dir() {
                 return Err(Problem::Link(show(&target)));
             }
+            // An unpacker sets the attributes of every name in turn, so the last header of a group counts.
+            if !matches!(self.inodes[id].kind, Kind::Symlink { .. }) {
+                let xattrs = std::mem::take(&mut self.inodes[id].attrs.xattrs);
+                self.inodes[id].attrs = Attrs { xattrs, ..attrs };
+            }
             // Some tools write a file that they meet twice as a link to itself.
             if self.names.get(&path) == Some(&id) {
                 return Ok(());

@@ -179,15 +179,13 @@ fn a_scope_that_was_missing_is_added() {
                 && seen.target.contains("scope=repository%3Aparent%3Apull");
             return give(if all { "BOTH" } else { "ONE" });
         }
-        match seen.header("authorization") {
-            Some("Bearer BOTH") => image.answer(seen),
-            _ => Answer::new(401, "").header(
-                "WWW-Authenticate",
-                format!(
-                    r#"Bearer realm="http://{host}/token",scope="repository:app:pull repository:parent:pull",error="insufficient_scope""#
-                ),
-            ),
-        }
+        let scope = match seen.header("authorization") {
+            Some("Bearer BOTH") => return image.answer(seen),
+            Some("Bearer ONE") => r#"repository:app:pull repository:parent:pull",error="insufficient_scope"#,
+            _ => "repository:app:pull",
+        };
+        let challenge = format!(r#"Bearer realm="http://{host}/token",scope="{scope}""#);
+        Answer::new(401, "").header("WWW-Authenticate", challenge)
     });
     client().manifest(&reference(&fake.host, "app")).unwrap();
 }
@@ -267,6 +265,7 @@ fn another_host_never_sees_the_proof() {
     let e = with(password()).blob(&reference(&front.host, "app"), &image.layer_descriptor()).unwrap_err();
     assert!(matches!(e, RegistryError::Unauthorized { .. }), "{e:?}");
     assert!(!format!("{e} {e:?}").contains("s3cret"));
+    assert_eq!(front.seen().len(), 1, "nor does its challenge count for the registry");
     assert!(cdn.seen().iter().all(|s| s.header("authorization").is_none()));
 }
 
@@ -292,6 +291,7 @@ fn token_servers_that_misbehave() {
         (Answer::new(200, "{\"token\":\"a\\nb\"}"), "characters that no header may have"),
         (Answer::new(200, vec![b' '; 2 << 20]), "the limit is"),
         (Answer::new(404, "{}"), "was not found"),
+        (Answer::new(400, "{}"), "the credentials were not accepted"),
         (
             Answer::new(401, r#"{"details":"incorrect username or password"}"#),
             "incorrect username or password",

@@ -86,10 +86,27 @@ fn an_index_by_platform() {
     assert_eq!(got.manifest_bytes, arm.manifest);
     assert_eq!(got.config.architecture, "arm64");
     assert_eq!(got.index.unwrap().bytes, index);
+    assert_eq!(got.manifest_descriptor.size, arm.manifest.len() as u64);
     match client().resolve(&r, &"linux/s390x".parse().unwrap()) {
         Err(e @ RegistryError::NoPlatform { .. }) => {
             let text = e.to_string();
             assert!(text.ends_with("no image for linux/s390x; it has: linux/amd64, linux/arm64"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_index_that_is_wrong_about_a_size() {
+    let image = Image::new("amd64", 10);
+    let mut entry = Descriptor::of(media::MANIFEST, &image.manifest);
+    entry.platform = Some("linux/amd64".parse().unwrap());
+    entry.size += 1;
+    let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    let fake = scripted(&image, vec![Answer::new(200, index)]);
+    match client().resolve(&reference(&fake.host, "a"), &"linux/amd64".parse().unwrap()) {
+        Err(RegistryError::Manifest { problem, .. }) => {
+            assert!(problem.contains("bytes, but it has"), "{problem}")
         }
         other => panic!("{other:?}"),
     }
@@ -358,13 +375,14 @@ fn redirects() {
     let problem = |location: &'static str| {
         let fake = Fake::start(move |_| Answer::new(307, "").header("Location", location));
         match client().blob(&reference(&fake.host, "a"), &image.layer_descriptor()) {
-            Err(RegistryError::Protocol { problem, .. }) => problem,
+            // The client's look for the scheme is redirected as well, and not followed.
+            Err(RegistryError::Protocol { problem, .. }) => (problem, fake.seen().len()),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(problem("/again"), "it redirects too often");
-    assert_eq!(problem("http://user:pw@127.0.0.1/"), "it redirects to no usable address");
-    assert_eq!(problem("file:///etc/passwd"), "it redirects to no usable address");
+    assert_eq!(problem("/again"), ("it redirects too often".into(), 9));
+    assert_eq!(problem("http://user:pw@127.0.0.1/"), ("it redirects to no usable address".into(), 1));
+    assert_eq!(problem("file:///etc/passwd"), ("it redirects to no usable address".into(), 1));
     let fake = Fake::start(|_| Answer::new(307, ""));
     let result = client().blob(&reference(&fake.host, "a"), &image.layer_descriptor());
     assert!(matches!(result, Err(RegistryError::Protocol { .. })), "{result:?}");

@@ -171,9 +171,14 @@ fn cancelled_while_sending() {
     let r = reference(&fake.host, "team/app");
     let open = || Ok(Box::new(io::Cursor::new(blob())) as Box<dyn Read>);
     let descriptor = Descriptor::of(media::LAYER, &blob());
-    let mut stop = |n: u64| cancel.store(n > 0, Ordering::SeqCst);
+    let mut most = 0;
+    let mut stop = |n: u64| {
+        cancel.store(n > 0, Ordering::SeqCst);
+        most = n;
+    };
     let result = client.push_blob(&r, &descriptor, &open, None, &mut stop);
     assert!(matches!(result, Err(RegistryError::Cancelled)), "{result:?}");
+    assert!(most < 500_000, "it stopped on the way");
 }
 
 #[test]

@@ -79,18 +79,9 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         let (k, v) = l.split_once('=').unwrap_or((l, ""));
         c.labels.push((k.to_owned(), v.to_owned()));
     }
-    let epoch = c
-        .build_args
-        .get("SOURCE_DATE_EPOCH")
-        .cloned()
-        .or_else(env::source_date_epoch)
-        .filter(|e| !e.is_empty());
-    if let Some(e) = epoch {
-        let n = e.parse::<i64>().map_err(|_| {
-            CommandError::usage(format!("SOURCE_DATE_EPOCH {e:?}: expected seconds since 1970"))
-        })?;
-        o.epoch = Some(n);
-        o.choices.build_args.insert("SOURCE_DATE_EPOCH".into(), e);
+    // As buildx: the variable is a build argument.
+    if let (Some(e), false) = (env::source_date_epoch(), c.build_args.contains_key("SOURCE_DATE_EPOCH")) {
+        c.build_args.insert("SOURCE_DATE_EPOCH".into(), e);
     }
     for b in &args.build_context {
         let (name, source) = pair("build-context", b)?;

@@ -1,0 +1,48 @@
+//! Real steps: this program is the parent, the step's first process, and, inside the step, the probe that looks around.
+//!
+//! Needs root; without it, it says so and passes.
+
+mod cases;
+mod death;
+mod kit;
+mod mounts;
+mod probe;
+
+use std::io::Write;
+
+/// A test: its name and what it does.
+type Case = (&'static str, fn());
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some(sandbox::INIT_ARG) => sandbox::init_main([]),
+        Some("probe") => return probe::main(&args[2..]),
+        Some("parent") => return death::parent(&args[2..]),
+        // Executed as the interpreter of this script: see `cases::the_executable_cannot_be_written`.
+        Some("/script") => return probe::main(&["exe-flags".into()]),
+        _ => {}
+    }
+    let mut out = std::io::stdout();
+    if !rustix::process::geteuid().is_root() {
+        let _ = writeln!(out, "skipped: steps need root");
+        return;
+    }
+    if args.iter().any(|a| a == "--list") {
+        return;
+    }
+    let filter = args[1..].iter().find(|a| !a.starts_with('-'));
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, case) in [cases::CASES, mounts::CASES, death::CASES].concat() {
+        if filter.is_some_and(|f| !name.contains(&**f)) {
+            continue;
+        }
+        let ok = std::panic::catch_unwind(case).is_ok();
+        let _ = writeln!(out, "test {name} ... {}", if ok { "ok" } else { "FAILED" });
+        if ok { passed += 1 } else { failed.push(name) }
+    }
+    let _ = writeln!(out, "\ntest result: {passed} passed; {} failed {failed:?}", failed.len());
+    if !failed.is_empty() {
+        std::process::exit(101);
+    }
+}
