@@ -433,7 +433,7 @@ fn a_silent_connection_is_given_up() {
         (_, None) => ranged(seen, &blob).hang(400),
         _ => ranged(seen, &blob),
     });
-    let timeouts = Timeouts { read: Duration::from_millis(100), ..Timeouts::default() };
+    let timeouts = Timeouts { read: Duration::from_secs(1), ..Timeouts::default() };
     let client = Client::new(Options { timeouts, ..options() }).unwrap();
     let reader = client.blob(&reference(&fake.host, "a"), &image.layer_descriptor()).unwrap();
     assert_eq!(read_all(reader).unwrap(), image.layer);
