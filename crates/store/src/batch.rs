@@ -363,7 +363,8 @@ impl Sink {
             if core.staged.join(&key) {
                 collected.owned.insert(key);
                 collected.known.insert(key);
-                return Ok(true);
+                drop(collected);
+                return self.claim_below(key).map(|()| true);
             }
         }
         if !core.root.exists(&key.path())? {
@@ -375,6 +376,15 @@ impl Sink {
             c.dirs.insert(key.dir());
         })?;
         Ok(true)
+    }
+
+    /// Takes a share in what a layer needs that another batch has staged, and may yet drop.
+    fn claim_below(&self, key: Key) -> Result<()> {
+        if key.kind != Kind::Layer {
+            return Ok(());
+        }
+        let layer = self.shared.store.layer(&key.digest)?;
+        layer.objects().try_for_each(|(digest, _)| self.need(Key::object(&digest)))
     }
 
     fn need(&self, key: Key) -> Result<()> {

@@ -4,8 +4,9 @@
 //!
 //! 1. image and tag files are written under the session's directory;
 //! 2. one `syncfs`: the data of every staged file is on the disk;
-//! 3. staged files are renamed into place, unless the name is taken (the content is the same then);
-//! 4. every directory that got a name, or has one that the group relies on, is flushed once;
+//! 3. staged objects and blobs are renamed into place, unless the name is taken (the content is the same then), and every directory
+//!    that got a name, or has one that the group relies on, is flushed once;
+//! 4. the same for layers, which need the objects;
 //! 5. image files are renamed into place, then tag files, and their directories are flushed;
 //! 6. one database transaction with all records and facts about tars;
 //! 7. the step locks of the group are released.
@@ -25,7 +26,7 @@ use crate::batch::Collected;
 use crate::core::Core;
 use crate::error::{Context, Result, StoreError};
 use crate::locks::StepLock;
-use crate::paths::{self, Dir};
+use crate::paths::{self, Dir, Kind};
 use crate::records::NewRecord;
 use crate::sys::lock;
 
@@ -167,16 +168,18 @@ fn commit(core: &Core, group: &[Pending]) -> Result<()> {
     if !(images.is_empty() && tags.is_empty()) || collected().any(|c| !c.owned.is_empty()) {
         core.root.sync_all()?;
     }
-    let mut dirs = BTreeSet::new();
-    for c in collected() {
-        for key in &c.owned {
-            if core.place(key)? {
-                dirs.insert(Dir::AllObjects);
+    for layers in [false, true] {
+        let mut dirs = BTreeSet::new();
+        for c in collected() {
+            for key in c.owned.iter().filter(|key| (key.kind == Kind::Layer) == layers) {
+                if core.place(key)? {
+                    dirs.insert(Dir::AllObjects);
+                }
             }
+            dirs.extend(c.dirs.iter().filter(|dir| (**dir == Dir::Layers) == layers));
         }
-        dirs.extend(&c.dirs);
+        dirs.iter().try_for_each(|dir| core.root.sync_dir(&dir.to_string()))?;
     }
-    sync_dirs(core, &dirs)?;
     for (files, dir) in [(images, Dir::Images), (tags, Dir::Tags)] {
         for (from, to) in &files {
             core.root.replace(from, to)?;
@@ -186,10 +189,6 @@ fn commit(core: &Core, group: &[Pending]) -> Result<()> {
         }
     }
     core.write_rows(group)
-}
-
-fn sync_dirs(core: &Core, dirs: &BTreeSet<Dir>) -> Result<()> {
-    dirs.iter().try_for_each(|dir| core.root.sync_dir(&dir.to_string()))
 }
 
 /// Writes a document to the session's directory and gives the name of the file.

@@ -189,6 +189,9 @@ mod tests {
             at = open_dir(&at, c"deeper").unwrap();
         }
         drop(at);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let low = rustix::process::Rlimit { current: Some(512), maximum: limit.maximum };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, low).unwrap();
         remove_tree(&tree).unwrap();
         let left: Vec<_> = fs::read_dir(tmp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["outside"]);

@@ -101,12 +101,13 @@ fn find_dead(root: &Root) -> Result<Vec<PathBuf>> {
     let mut out = Vec::new();
     for name in root.list(TMP)? {
         let path = root.join(TMP).join(&name);
-        // Without a lock file its maker died before it had one, or most of it is removed already.
+        let aside = name.as_encoded_bytes().starts_with(ASIDE.as_bytes());
         let held = match File::open(path.join("lock")) {
-            Ok(file) if !name.as_encoded_bytes().starts_with(ASIDE.as_bytes()) => {
-                !sys::try_lock(&file, true).at("lock", &path)?
-            }
-            _ => false,
+            _ if aside => false,
+            Ok(file) => !sys::try_lock(&file, true).at("lock", &path)?,
+            // Its maker died before it had one, or most of it is removed already.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(_) => true,
         };
         if !held {
             out.push(path);

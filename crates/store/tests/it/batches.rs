@@ -8,7 +8,7 @@ use oci::content::{Content, ContentSink};
 use oci::{Digest, LayerIndex};
 use store::{ImageRecord, Store, StoreError};
 
-use crate::{files, layer_of, object_path, open, put_step, read, record};
+use crate::{files, findings, layer_of, object_path, open, put_step, read, record};
 
 #[test]
 fn staged_content_is_seen_at_once_by_its_process_and_after_the_flush_by_all() {
@@ -74,6 +74,17 @@ fn an_object_of_two_batches_lives_as_long_as_either_wants_it() {
     third.commit(vec![], vec![]).unwrap();
     store.flush().unwrap();
     assert!(object_path(&store, &object).exists());
+    assert!(store.has_layer(&layer).unwrap());
+
+    // And through a layer of a batch that is dropped.
+    let (one, two) = (store.batch(), store.batch());
+    one.add_bytes(b"by layer").unwrap();
+    let layer = one.add_layer(&layer_of("g", b"by layer")).unwrap();
+    two.set_diff_id(&layer, &Digest::of(b"tar"), 1, store::TarOrigin::Written).unwrap();
+    drop(one);
+    two.commit(vec![record("k", "p", layer)], vec![]).unwrap();
+    store.flush().unwrap();
+    assert_eq!(findings(&store), Vec::<String>::new());
     assert!(store.has_layer(&layer).unwrap());
 
     let (one, two) = (store.batch(), store.batch());
