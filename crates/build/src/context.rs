@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dockerfile::ignore::Matcher;
+use dockerfile::ignore::{Matcher, ParentMatches};
 use oci::index::{Attrs, Xattrs, join};
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
@@ -260,7 +260,12 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn dir(&mut self, rel: &[u8], components: &mut Vec<String>) -> Result<(), ContextError> {
+    fn dir(
+        &mut self,
+        rel: &[u8],
+        components: &mut Vec<String>,
+        matched: &ParentMatches,
+    ) -> Result<(), ContextError> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(ContextError::Interrupted);
         }
@@ -270,7 +275,7 @@ impl Walker<'_> {
             let entry = entry.map_err(read)?;
             let name = entry.file_name();
             components.push(name.to_string_lossy().into_owned());
-            self.entry(join(rel, name.as_bytes()), &entry.path(), components)?;
+            self.entry(join(rel, name.as_bytes()), &entry.path(), components, matched)?;
             components.pop();
         }
         Ok(())
@@ -281,12 +286,16 @@ impl Walker<'_> {
         path: Vec<u8>,
         full: &Path,
         components: &mut Vec<String>,
+        matched: &ParentMatches,
     ) -> Result<(), ContextError> {
         let want = wanted(&self.patterns, components);
         if want == Want::No {
             return Ok(());
         }
-        let ignored = self.ignore.is_some_and(|m| m.matches(&String::from_utf8_lossy(&path)));
+        let (ignored, matched) = match self.ignore {
+            Some(m) => m.matches_below(&String::from_utf8_lossy(&path), matched),
+            None => (false, ParentMatches::default()),
+        };
         let m = match std::fs::symlink_metadata(full) {
             Ok(m) => m,
             // Gone between the listing and now: as if it had never been there.
@@ -301,7 +310,7 @@ impl Walker<'_> {
                 return Ok(());
             }
             let before = self.found.len();
-            self.dir(&path, components)?;
+            self.dir(&path, components, &matched)?;
             // An excluded directory is there if something in it is not.
             if self.found.len() > before {
                 self.keep(path, full, &m, FoundKind::Dir);
@@ -332,7 +341,7 @@ impl Walker<'_> {
         let is_dir = ft.is_dir();
         self.keep(path.clone(), full, &m, kind);
         if is_dir {
-            self.dir(&path, components)?;
+            self.dir(&path, components, &matched)?;
         }
         Ok(())
     }
@@ -388,7 +397,7 @@ pub fn read(
     };
     for _ in 0..40 {
         if !walker.patterns.is_empty() {
-            walker.dir(b"", &mut Vec::new())?;
+            walker.dir(b"", &mut Vec::new(), &ParentMatches::default())?;
         }
         if walker.new_patterns.is_empty() {
             break;

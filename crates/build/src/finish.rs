@@ -104,8 +104,9 @@ fn titles(plan: &Plan, layers: usize) -> Vec<String> {
     let mut own = Vec::new();
     for s in lineage(plan, plan.target) {
         let stage = &plan.stages[s];
+        // FROM counts; only one that names an image has a line of its own in the log.
         let all = stage.steps.len() + usize::from(matches!(stage.start, Start::Image(_) | Start::Local(_)));
-        let first = all - stage.steps.len() + 1;
+        let first = 1 + usize::from(matches!(stage.start, Start::Image(_)));
         own.extend(
             stage.steps.iter().enumerate().map(|(n, step)| format!("[{}/{all}] {}", n + first, step.title)),
         );

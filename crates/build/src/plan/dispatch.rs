@@ -1,6 +1,6 @@
 //! One instruction after the other: what it does to the image's config, and which step it makes.
 
-use dockerfile::expand::{self, ExpandError};
+use dockerfile::expand;
 use dockerfile::{Command, Dockerfile, Instruction, Script, Statement};
 use oci::platform::Platform;
 use oci::types::{Healthcheck, History, ImageConfig};
@@ -10,7 +10,7 @@ use super::stages::{Draft, Globals, Names, at, find_source, is_proxy};
 use super::text::{duration, list, quoted_list};
 use super::{
     Choices, Copy, CopySource, DEFAULT_PATH, HISTORY_COMMENT, PlanError, Run, RunMount, Step, StepKind,
-    Warning, Workdir, expose,
+    Workdir, expose,
 };
 use crate::chmod::Chmod;
 use crate::copy::clean;
@@ -161,7 +161,6 @@ struct Context<'a, 'd> {
     escape: char,
     drafts: &'a [Draft<'d>],
     names: &'a Names,
-    warnings: &'a mut Vec<Warning>,
 }
 
 impl Context<'_, '_> {
@@ -169,28 +168,12 @@ impl Context<'_, '_> {
         at(self.line, message)
     }
 
-    fn expanded<E>(
-        &mut self,
-        text: &str,
-        result: Result<expand::Expansion, ExpandError>,
-    ) -> Result<String, PlanError<E>> {
-        let word = result.map_err(|e| self.fail(e.to_string()))?;
-        for v in word.unset {
-            // A declared ARG without a value is unset on purpose.
-            if !self.scope.args.iter().any(|(k, _)| *k == v) {
-                let text = format!("usage of undefined variable '${v}' in {text:?}");
-                self.warnings.push(Warning { text, line: self.line });
-            }
-        }
-        Ok(word.text)
-    }
-
-    fn word<E>(&mut self, text: &str) -> Result<String, PlanError<E>> {
+    fn word<E>(&self, text: &str) -> Result<String, PlanError<E>> {
         let result = expand::word(text, &|k| self.scope.get(k), self.escape);
-        self.expanded(text, result)
+        result.map(|e| e.text).map_err(|e| self.fail(e.to_string()))
     }
 
-    fn words<E>(&mut self, texts: &[String]) -> Result<Vec<String>, PlanError<E>> {
+    fn words<E>(&self, texts: &[String]) -> Result<Vec<String>, PlanError<E>> {
         texts.iter().map(|t| self.word(t)).collect()
     }
 
@@ -226,12 +209,11 @@ pub(super) fn dispatch<E>(
     globals: &mut Globals,
     choices: &Choices,
     file: &Dockerfile,
-    warnings: &mut Vec<Warning>,
     current: usize,
 ) -> Result<(), PlanError<E>> {
     let line = if inherited { drafts[current].line } else { Some(statement.first_line) };
     let lines = (!inherited).then_some((statement.first_line, statement.last_line));
-    let mut cx = Context { scope, line, escape: file.directives.escape, drafts, names, warnings };
+    let mut cx = Context { scope, line, escape: file.directives.escape, drafts, names };
     let mut step = |kind, title: String, no_cache, history| {
         let title = if inherited { format!("ONBUILD {title}") } else { title };
         steps.push(Step { kind, title, lines, no_cache, history });
@@ -523,8 +505,7 @@ fn sources<E>(
     }
     for h in heredocs {
         let content = if h.expand {
-            let result = expand::heredoc(&h.content, &|k| cx.scope.get(k));
-            cx.expanded(&format!("<<{}", h.name), result)?
+            expand::heredoc(&h.content, &|k| cx.scope.get(k)).map_err(|e| cx.fail(e.to_string()))?.text
         } else {
             h.content.clone()
         };

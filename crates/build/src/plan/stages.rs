@@ -111,7 +111,6 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
     };
     let mut globals = globals(file, choices, &target_platform, &target_name)?;
     let epoch = epoch(choices, &globals)?;
-    let mut warnings = Vec::new();
     let mut names = Names::default();
     let mut drafts = drafts(file, &globals, bases, &mut names)?;
     if drafts.is_empty() {
@@ -159,8 +158,7 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
         if !needed.contains(&i) || planned[i].is_some() {
             continue;
         }
-        let (start, mut scope) =
-            begin(i, &drafts, &scopes, &planned, bases, &target_platform, choices, &mut warnings)?;
+        let (start, mut scope) = begin(i, &drafts, &scopes, &planned, bases, &target_platform, choices)?;
         let triggers = scope.take_triggers();
         let mut inherited = Vec::new();
         for text in &triggers {
@@ -193,34 +191,10 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
         }
         let mut steps = Vec::new();
         for s in &inherited {
-            dispatch(
-                &mut scope,
-                s,
-                true,
-                &mut steps,
-                &drafts,
-                &names,
-                &mut globals,
-                choices,
-                file,
-                &mut warnings,
-                i,
-            )?;
+            dispatch(&mut scope, s, true, &mut steps, &drafts, &names, &mut globals, choices, file, i)?;
         }
         for s in &drafts[i].statements {
-            dispatch(
-                &mut scope,
-                s,
-                false,
-                &mut steps,
-                &drafts,
-                &names,
-                &mut globals,
-                choices,
-                file,
-                &mut warnings,
-                i,
-            )?;
+            dispatch(&mut scope, s, false, &mut steps, &drafts, &names, &mut globals, choices, file, i)?;
         }
         let d = &drafts[i];
         let name = match (d.name.is_empty(), d.image_only, single) {
@@ -254,7 +228,7 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
         })
         .collect();
     finish_target(&mut stages[target], choices);
-    warn_unused(choices, &globals, file, &mut warnings);
+    let warnings = unused(choices, &globals, file);
     Ok(Plan { stages, target, epoch, warnings })
 }
 
@@ -282,7 +256,7 @@ fn finish_target(stage: &mut Stage, choices: &Choices) {
     stage.config.variant = p.variant;
 }
 
-fn warn_unused(choices: &Choices, globals: &Globals, file: &Dockerfile, warnings: &mut Vec<Warning>) {
+fn unused(choices: &Choices, globals: &Globals, file: &Dockerfile) -> Vec<Warning> {
     // Stages that are not built may declare an argument, too.
     let declared: BTreeSet<&str> = file
         .statements
@@ -298,12 +272,11 @@ fn warn_unused(choices: &Choices, globals: &Globals, file: &Dockerfile, warnings
         .map(String::as_str)
         .filter(|k| !declared.contains(k) && !globals.consumed.contains(*k) && !is_predefined(k))
         .collect();
-    if !unused.is_empty() {
-        warnings.push(Warning {
-            text: format!("one or more build-args {unused:?} were not consumed: no ARG declares them"),
-            line: None,
-        });
+    if unused.is_empty() {
+        return Vec::new();
     }
+    let text = format!("one or more build-args {unused:?} were not consumed: no ARG declares them");
+    vec![Warning { text, line: None }]
 }
 
 pub(super) fn is_proxy(key: &str) -> bool {
@@ -518,7 +491,6 @@ fn begin<B: Bases>(
     bases: &B,
     target: &Platform,
     choices: &Choices,
-    warnings: &mut Vec<Warning>,
 ) -> Result<(Start, Scope), PlanError<B::Error>> {
     let d = &drafts[i];
     let no_cache =
@@ -549,13 +521,6 @@ fn begin<B: Bases>(
         Resolved::Image(image) => {
             let mut config = image.config.clone();
             config.created = None;
-            if image.other_platform {
-                let have = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
-                warnings.push(Warning {
-                    text: format!("base image {} is for {have}, not for {platform}", image.name),
-                    line: d.line,
-                });
-            }
             Ok((Start::Image(image), Scope::new(config, platform, no_cache)))
         }
     }

@@ -92,7 +92,9 @@ fn failed(e: BuildError, input: &input::Input) -> CommandError {
                 1 => format!("an error on line {}", errors[0].line),
                 n => format!("{n} errors"),
             };
-            CommandError::new(Kind::User, format!("failed to parse {}: it has {what}", input.name))
+            let verb =
+                if errors.iter().any(|d| d.class == dockerfile::Class::Check) { "check" } else { "parse" };
+            CommandError::new(Kind::User, format!("failed to {verb} {}: it has {what}", input.name))
         }
         _ => CommandError::from(e),
     };
