@@ -189,7 +189,7 @@ pub fn pull(
     platform: &Platform,
     transfer: &Transfer<'_>,
 ) -> Result<BaseImage, BuildError> {
-    let failed = |source| BuildError::Registry { name: name.to_owned(), source };
+    let failed = |source| BuildError::Registry { name: name.to_owned(), source: Box::new(source) };
     let image = client.resolve(reference, platform).map_err(failed)?;
     let layers = refs(name, &image.manifest.layers, &image.config.rootfs.diff_ids)?;
     let incoming =

@@ -493,8 +493,7 @@ fn digest_all(
             scope.spawn(|| {
                 let sink = batch.sink();
                 let mut mine = Vec::new();
-                loop {
-                    let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                while let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = if cancel.load(Ordering::Relaxed) {
                         Err(ContextError::Interrupted)
                     } else {

@@ -107,6 +107,9 @@ pub struct Selection {
     exclude: Option<Matcher>,
 }
 
+/// Told of what a selection picks: path below its match, inode, and whether it is included itself.
+type Picked<'a> = dyn FnMut(&[u8], Id, bool) -> Result<(), CopyError> + 'a;
+
 /// `path` with empty, `.` and `..` components resolved lexically, relative to the root.
 pub fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -239,12 +242,7 @@ impl Selection {
 
     /// Visits what is selected below one match: path relative to the match, inode, and whether it is included itself (a directory
     /// may only lead to included files).
-    fn visit(
-        &self,
-        tree: &Tree,
-        start: Id,
-        f: &mut dyn FnMut(&[u8], Id, bool) -> Result<(), CopyError>,
-    ) -> Result<(), CopyError> {
+    fn visit(&self, tree: &Tree, start: Id, f: &mut Picked<'_>) -> Result<(), CopyError> {
         let skip = tree.path(start).len();
         tree.walk(start, &mut |path, id| {
             let rel = if id == start { &[][..] } else { &path[if skip == 0 { 0 } else { skip + 1 }..] };

@@ -68,7 +68,7 @@ pub enum BuildError {
         name: String,
         /// Why.
         #[source]
-        source: registry::RegistryError,
+        source: Box<registry::RegistryError>,
     },
     /// An image is damaged, or says something of itself that is not so.
     #[error("image {name} is damaged: {why}")]

@@ -164,7 +164,7 @@ fn take_layer(
     let batch = store.batch();
     let mut sink = batch.sink();
     let failed = |e: io::Error| match registry::RegistryError::from_io(e) {
-        Ok(source) => BuildError::Registry { name: name.to_owned(), source },
+        Ok(source) => BuildError::Registry { name: name.to_owned(), source: Box::new(source) },
         Err(e) => damaged(e.to_string()),
     };
     let mut tee = Tee { reader: open()?, writer: &mut blob, done: 0, all: layer.size.unwrap_or(0), progress };

@@ -166,9 +166,9 @@ impl<'a> Solver<'a> {
                     }
                     StepKind::Run(r) => {
                         for m in &r.mounts {
-                            let takes = matches!(m.mount.kind, dockerfile::mount::Kind::Bind)
-                                && m.from == from
-                                || from.is_some() && m.from == from;
+                            let binds = matches!(m.mount.kind, dockerfile::mount::Kind::Bind);
+                            // A cache mount may be seeded from a stage.
+                            let takes = m.from == from && (binds || from.is_some());
                             if takes {
                                 needed.path(m.mount.source.as_deref().unwrap_or("/"));
                             }

@@ -177,7 +177,7 @@ impl From<BuildError> for CommandError {
                 out
             }
             BuildError::Registry { name, source } => {
-                let mut out = CommandError::from(source);
+                let mut out = CommandError::from(*source);
                 out.message = format!("cannot get {name}: {}", out.message);
                 out
             }

@@ -525,17 +525,12 @@ impl Tree {
     }
 
     /// Visits every name below `id` in layer order (a directory, then its content): path and inode. The start itself comes first.
-    pub fn walk<E>(&self, id: Id, visit: &mut dyn FnMut(&[u8], Id) -> Result<Walk, E>) -> Result<(), E> {
+    pub fn walk<E>(&self, id: Id, visit: &mut Visit<'_, E>) -> Result<(), E> {
         let mut path = self.path(id);
         self.walk_at(id, &mut path, visit)
     }
 
-    fn walk_at<E>(
-        &self,
-        id: Id,
-        path: &mut Vec<u8>,
-        visit: &mut dyn FnMut(&[u8], Id) -> Result<Walk, E>,
-    ) -> Result<(), E> {
+    fn walk_at<E>(&self, id: Id, path: &mut Vec<u8>, visit: &mut Visit<'_, E>) -> Result<(), E> {
         if visit(path, id)? == Walk::Skip {
             return Ok(());
         }
@@ -573,6 +568,9 @@ impl Tree {
         out
     }
 }
+
+/// Told of every name that a walk meets: path and inode.
+pub type Visit<'a, E> = dyn FnMut(&[u8], Id) -> Result<Walk, E> + 'a;
 
 /// Whether a walk goes on below a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

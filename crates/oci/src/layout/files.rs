@@ -70,7 +70,7 @@ impl Files {
     }
 
     /// Opens a file: its bytes and their number. `None` if there is no such file.
-    pub(super) fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>, LayoutError> {
+    pub(super) fn open(&self, name: &str) -> Result<Option<Opened>, LayoutError> {
         match self {
             Files::Directory(root) => open_in(root, name),
             Files::Tar(tar) => {
@@ -106,7 +106,10 @@ impl Files {
     }
 }
 
-fn open_in(root: &Path, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>, LayoutError> {
+/// A file's bytes and their number.
+type Opened = (Box<dyn Read + Send>, u64);
+
+fn open_in(root: &Path, name: &str) -> Result<Option<Opened>, LayoutError> {
     let path = root.join(name);
     let failed = |e| LayoutError::io(format!("cannot open {}", path.display()), e);
     // Looked at before it is opened: opening a FIFO would wait for ever.
