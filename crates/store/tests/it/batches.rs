@@ -342,3 +342,58 @@ fn an_empty_layer_is_a_layer() {
     store.flush().unwrap();
     assert!(Store::open(store.root()).unwrap().layer(&id).unwrap().is_empty());
 }
+
+/// The group commit is stopped at each of its stages: nothing of a later stage may be there.
+#[test]
+fn a_failed_commit_shows_nothing_whose_base_is_missing_and_stops_all_later_ones() {
+    for stage in ["objects", "layers", "images", "images/tags"] {
+        let (_dir, store) = open();
+        let root = store.root().to_owned();
+        let batch = store.batch();
+        let object = batch.add_bytes(b"content").unwrap();
+        let layer = batch.add_layer(&layer_of("f", b"content")).unwrap();
+        let config = batch.add_blob(b"{}").unwrap();
+        let image =
+            ImageRecord { id: config, manifest: None, layers: vec![layer], created: oci::Time::default() };
+        batch.put_image(&image).unwrap();
+        batch.tag("n:1", &config, None).unwrap();
+        let aside = root.join("aside");
+        let place =
+            if stage == "objects" { root.join("objects").join(&object.hex()[..2]) } else { root.join(stage) };
+        if place.exists() {
+            fs::rename(&place, &aside).unwrap();
+        }
+        fs::write(&place, "in the way").unwrap();
+        batch.commit(vec![record("k", "p", layer)], vec![]).unwrap();
+        let got = store.flush();
+        assert!(
+            matches!(&got, Err(StoreError::Io { path, .. }) if path.starts_with(&place)),
+            "{stage}: {got:?}"
+        );
+
+        assert!(!root.join("layers").join(layer.hex()).exists() || stage.starts_with("images"), "{stage}");
+        assert!(
+            !root.join("images").join(format!("{}.json", config.hex())).exists() || stage == "images/tags"
+        );
+        assert_eq!(store.records(&Digest::of(b"k"), 9).unwrap(), vec![], "{stage}");
+        // This process may still be running steps on it.
+        assert_eq!(read(&store, &object).unwrap(), b"content");
+        assert!(store.layer(&layer).is_ok());
+        let batch = store.batch();
+        batch.add_bytes(b"later").unwrap();
+        let got = batch.commit(vec![], vec![]);
+        assert!(matches!(&got, Err(StoreError::Stopped { .. })), "{got:?}");
+        assert!(store.flush().is_err(), "the error stays");
+        drop(store);
+
+        fs::remove_file(&place).unwrap();
+        if aside.exists() {
+            fs::rename(&aside, &place).unwrap();
+        }
+        let store = Store::open(&root).unwrap();
+        assert_eq!(findings(&store), Vec::<String>::new(), "{stage}");
+        put_step(&store, "k", "p", b"content");
+        store.flush().unwrap();
+        assert_eq!(store.records(&Digest::of(b"k"), 9).unwrap().len(), 1);
+    }
+}

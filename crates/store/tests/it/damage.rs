@@ -176,7 +176,7 @@ fn verify_finds_and_repair_drops_what_is_damaged_and_what_needs_it() {
     store.flush().unwrap();
     assert_eq!(findings(&store), Vec::<String>::new());
 
-    damage(&object_path(&store, &Digest::of(b"bad step")), b"bad stuff");
+    damage(&object_path(&store, &Digest::of(b"bad step")), b"bad stef");
     fs::remove_file(object_path(&store, &Digest::of(b"gone step"))).unwrap();
     damage(&store.root().join("blobs/sha256").join(bad.manifest.unwrap().hex()), b"{}");
     damage(&store.root().join("images").join(format!("{}.json", unreadable.id.hex())), b"{");

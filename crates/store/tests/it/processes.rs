@@ -109,6 +109,26 @@ fn child() {
             Err(StoreError::Permission { .. }) => say("permission"),
             Err(e) => say(&format!("{e:?}")),
         },
+        // Without a privilege that would open closed directories.
+        "scratch" => {
+            use std::os::unix::fs::PermissionsExt;
+            let store = Store::open(&root.join("own")).unwrap();
+            let closed = |path: &Path| {
+                std::fs::create_dir_all(path).unwrap();
+                std::fs::write(path.join("file"), "x").unwrap();
+                std::fs::set_permissions(path.join("file"), std::fs::Permissions::from_mode(0o000)).unwrap();
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
+            };
+            let scratch = store.scratch().unwrap();
+            closed(&scratch.path().join("work/work"));
+            drop((scratch, store));
+            say(&format!("left {}", std::fs::read_dir(root.join("own/tmp")).unwrap().count()));
+            let store = Store::open(&root.join("own")).unwrap();
+            let given = root.join("secret");
+            std::fs::write(&given, "secret").unwrap();
+            std::fs::set_permissions(&given, std::fs::Permissions::from_mode(0o000)).unwrap();
+            say(&format!("given {:?}", store.batch().add_path(&given).map(|(_, size)| size)));
+        }
         other => panic!("no job {other}"),
     }
 }
@@ -261,8 +281,25 @@ fn a_store_that_cannot_be_written_says_so() {
     let Some((said, _)) = in_namespace(script, "open", &root) else { return };
     assert_eq!(said, ["read-only"]);
     if rustix::process::geteuid().is_root() {
-        let mut command = command(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.args(words("open", &root));
-        assert_eq!(run(command).0, ["permission"]);
+        assert_eq!(run(as_user("open", &root)).0, ["permission"]);
     }
+}
+
+/// A job without root's privileges.
+fn as_user(job: &str, root: &Path) -> Command {
+    let mut command = if rustix::process::geteuid().is_root() {
+        command(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    } else {
+        command(&[])
+    };
+    command.args(words(job, root));
+    command
+}
+
+#[test]
+fn an_ordinary_user_gets_rid_of_closed_directories_and_reads_closed_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(run(as_user("scratch", dir.path())).0, ["left 0", "given Ok(6)"]);
 }
