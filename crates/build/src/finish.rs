@@ -171,7 +171,8 @@ fn diff_ids(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, BuildError>
         .collect())
 }
 
-fn diff_id(store: &Store, layer: &Digest) -> Result<Digest, BuildError> {
+/// The digest of the tar that our writer makes of a layer; found by writing it, if it is not known yet.
+pub fn diff_id(store: &Store, layer: &Digest) -> Result<Digest, BuildError> {
     if let Some((d, _)) = store.diff_id(layer)? {
         return Ok(d);
     }

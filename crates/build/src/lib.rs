@@ -46,7 +46,7 @@ use store::{ImageRecord, Store};
 
 pub use crate::error::BuildError;
 pub use crate::events::{Event, Listener, StepId, StepInfo};
-pub use crate::finish::Built;
+pub use crate::finish::{Built, diff_id};
 pub use crate::options::{NamedContext, NetworkMode, Options, Secret};
 pub use crate::solve::StepReport;
 
