@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cmd;
+
 /// Build, understand and shrink container images.
 #[derive(Debug, Parser)]
 #[command(name = "layercake", version, disable_help_subcommand = true, max_term_width = 110)]
@@ -19,6 +21,30 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Run a command on an image; nothing of it is kept
+    Run(Box<cmd::run::RunArgs>),
+    /// List images
+    Images(cmd::images::ImagesArgs),
+    /// Show how an image came to be, and how large each layer is
+    History(cmd::history::HistoryArgs),
+    /// Show everything about images, as JSON
+    Inspect(cmd::inspect::InspectArgs),
+    /// Give an image a further name
+    Tag(cmd::tag::TagArgs),
+    /// Remove images, or names of them
+    Rmi(cmd::rmi::RmiArgs),
+    /// Get an image from a registry
+    Pull(cmd::pull::PullArgs),
+    /// Send an image to a registry
+    Push(cmd::push::PushArgs),
+    /// Write images to an archive
+    Save(cmd::save::SaveArgs),
+    /// Read images from an archive
+    Load(cmd::load::LoadArgs),
+    /// Make an image from the tar of a root file system
+    Import(cmd::import::ImportArgs),
+    /// Write the files of an image as one tar
+    Export(cmd::export::ExportArgs),
 }
 
 /// `layercake build`: the flags of `docker buildx build`.

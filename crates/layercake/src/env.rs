@@ -62,3 +62,8 @@ pub(crate) fn proxy() -> Option<(String, Vec<String>)> {
 pub(crate) fn named(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
+
+/// `TERM`: `dumb` is a terminal that cannot be drawn on.
+pub(crate) fn term() -> Option<String> {
+    get("TERM").map(|v| v.to_string_lossy().into_owned())
+}

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn ages() {
-        let at = |secs| ago(Time::from_secs(1_000_000_000 - secs), Time::from_secs(1_000_000_000));
+        let at = |secs: i64| ago(Time::from_secs(1_000_000_000 - secs), Time::from_secs(1_000_000_000));
         for (secs, text) in [
             (-5, "Less than a second ago"),
             (1, "1 second ago"),

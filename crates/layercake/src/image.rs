@@ -157,10 +157,7 @@ pub(crate) fn familiar(name: &str) -> String {
 }
 
 /// Images that several texts name, each once, with the references among the texts.
-pub(crate) fn get_all(
-    store: &Store,
-    texts: &[String],
-) -> Result<Vec<(Image, Vec<Reference>)>, CommandError> {
+pub(crate) fn get_all(store: &Store, texts: &[String]) -> Result<Vec<(Image, Vec<Reference>)>, CommandError> {
     let mut out: Vec<(Image, Vec<Reference>)> = Vec::new();
     let mut seen = BTreeSet::new();
     for text in texts {

@@ -3,11 +3,16 @@
 mod cli;
 mod cmd;
 mod context;
+mod dest;
 mod env;
 mod error;
+mod human;
+mod image;
 mod output;
 mod progress;
 mod render;
+mod table;
+mod values;
 
 use clap::Parser;
 

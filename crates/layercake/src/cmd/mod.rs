@@ -1,7 +1,18 @@
 //! One file per command.
 
 mod build;
+pub(crate) mod export;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod load;
+pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod save;
+pub(crate) mod tag;
 
 use std::process::ExitCode;
 
@@ -10,7 +21,20 @@ use crate::error::CommandError;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    let root = cli.root;
     match cli.command {
-        Command::Build(args) => build::run(cli.root, *args),
+        Command::Build(args) => build::run(root, *args),
+        Command::Export(args) => export::run(root, &args),
+        Command::History(args) => history::run(root, &args),
+        Command::Images(args) => images::run(root, &args),
+        Command::Import(args) => import::run(root, &args),
+        Command::Inspect(args) => inspect::run(root, &args),
+        Command::Load(args) => load::run(root, &args),
+        Command::Pull(args) => pull::run(root, &args),
+        Command::Push(args) => push::run(root, &args),
+        Command::Rmi(args) => rmi::run(root, &args),
+        Command::Run(args) => run::run(root, &args),
+        Command::Save(args) => save::run(root, &args),
+        Command::Tag(args) => tag::run(root, &args),
     }
 }

@@ -3,6 +3,9 @@
 mod plain;
 mod quiet;
 mod rawjson;
+pub(crate) mod region;
+pub(crate) mod text;
+pub(crate) mod transfers;
 
 use build::Listener;
 
