@@ -85,16 +85,26 @@ pub(crate) fn kill(pid: Pid, signal: i32) {
 
 /// Puts every signal back to its default and blocks none, as a program expects to find them.
 pub(crate) fn reset_signals() {
-    // SAFETY: SIG_DFL installs no handler of ours; numbers that cannot be set (KILL, STOP, those of the C library) are refused
-    // without harm. The set lives on the stack and is initialised before use.
-    unsafe {
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+    // The kernel's struct sigaction, larger than any architecture's: all zero is SIG_DFL, no flags, nothing blocked. Not through
+    // the C library, which refuses the two signals that it keeps for itself; our parents may have left them ignored all the same.
+    let default = [0u64; 8];
+    const SET_SIZE: usize = 8;
+    for signal in 1..=64 {
+        // SAFETY: reads a sigaction from `default`, writes nothing, and installs no handler of ours. KILL and STOP are refused.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), SET_SIZE)
+        };
     }
+    // SAFETY: reads a signal set, which is one u64, and writes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            default.as_ptr(),
+            ptr::null_mut::<u64>(),
+            SET_SIZE,
+        )
+    };
 }
 
 /// Makes every file descriptor from 3 on close on exec.

@@ -196,7 +196,9 @@ impl Server {
                 let (offset, size) = r.u64(8).zip(r.u32(16)).ok_or_else(|| self.damaged("READ"))?;
                 self.read(id, offset, size as usize, out, objects)
             }
-            _ if !self.view.tree().has_xattrs() => Err(Errno::NOSYS),
+            // The kernel asks at every execve, and for ever, unless it is told once that there are none at all. Listing them is
+            // rare, and a file system that cannot do it makes programs complain.
+            op::GETXATTR if !self.view.tree().has_xattrs() => Err(Errno::NOSYS),
             op::GETXATTR => {
                 let (size, name) = r.u32(0).zip(r.name(8)).ok_or_else(|| self.damaged("GETXATTR"))?;
                 self.get_xattr(id, name, size as usize, out)
