@@ -1,1 +1,60 @@
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+//!
+//! Everything that is more than one line of shell and that a person or a CI machine needs lives here, so that both run the same
+//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`tidy`]. They install the distribution's packages that they need
+//! ([`packages`]), and where they cannot, they say what is left out.
+
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a developer tool prints and reads the environment; the rules are about the libraries"
+)]
+
+mod accept;
+mod conformance;
+mod demo;
+mod junit;
+mod packages;
+mod sh;
+mod tests;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo            build the program and show the main job on the examples
+  test [WORDS]    install what the tests need and run them all; WORDS go to the test runner and leave the conformance suites out
+  accept [1-5]    the acceptance cases on real input: needs root, packages, and for 4 the network
+  conformance [S] the conformance suites where they lie beside the checkout (S: build, layers, parser, dockerignore)
+  tidy            rules about the files of the repository
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let rest = words.get(1..).unwrap_or_default();
+    let done = match words.first().map(String::as_str) {
+        Some("demo") => demo::run(rest),
+        Some("test") => tests::run(rest),
+        Some("accept") => accept::run(rest),
+        Some("conformance") => conformance::run(rest),
+        Some("tidy") => tidy::run(),
+        Some("help" | "-h" | "--help") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => {
+            eprint!("{HELP}");
+            eprintln!("\nerror: {}", other.map_or("no command".into(), |o| format!("no such command: {o}")));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,4 @@
+use crate::sh::Result;
+pub(crate) fn run(_: &[String]) -> Result<()> {
+    Ok(())
+}
