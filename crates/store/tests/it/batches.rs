@@ -346,7 +346,7 @@ fn an_empty_layer_is_a_layer() {
 /// The group commit is stopped at each of its stages: nothing of a later stage may be there.
 #[test]
 fn a_failed_commit_shows_nothing_whose_base_is_missing_and_stops_all_later_ones() {
-    for stage in ["objects", "layers", "images", "images/tags"] {
+    for stage in ["objects", "layers", "image", "images/tags"] {
         let (_dir, store) = open();
         let root = store.root().to_owned();
         let batch = store.batch();
@@ -358,12 +358,21 @@ fn a_failed_commit_shows_nothing_whose_base_is_missing_and_stops_all_later_ones(
         batch.put_image(&image).unwrap();
         batch.tag("n:1", &config, None).unwrap();
         let aside = root.join("aside");
-        let place =
-            if stage == "objects" { root.join("objects").join(&object.hex()[..2]) } else { root.join(stage) };
+        let image_file = root.join("images").join(format!("{}.json", config.hex()));
+        let place = match stage {
+            "objects" => root.join("objects").join(&object.hex()[..2]),
+            "image" => image_file.clone(),
+            other => root.join(other),
+        };
         if place.exists() {
             fs::rename(&place, &aside).unwrap();
         }
-        fs::write(&place, "in the way").unwrap();
+        // A directory where a file is to be, or the other way round.
+        if stage == "image" {
+            fs::create_dir(&place).unwrap()
+        } else {
+            fs::write(&place, "in the way").unwrap()
+        }
         batch.commit(vec![record("k", "p", layer)], vec![]).unwrap();
         let got = store.flush();
         assert!(
@@ -371,10 +380,9 @@ fn a_failed_commit_shows_nothing_whose_base_is_missing_and_stops_all_later_ones(
             "{stage}: {got:?}"
         );
 
-        assert!(!root.join("layers").join(layer.hex()).exists() || stage.starts_with("images"), "{stage}");
-        assert!(
-            !root.join("images").join(format!("{}.json", config.hex())).exists() || stage == "images/tags"
-        );
+        assert!(!root.join("layers").join(layer.hex()).exists() || stage.starts_with("image"), "{stage}");
+        assert!(!image_file.is_file() || stage == "images/tags", "{stage}");
+        assert_eq!(store.tags().ok().unwrap_or_default(), vec![], "{stage}");
         assert_eq!(store.records(&Digest::of(b"k"), 9).unwrap(), vec![], "{stage}");
         // This process may still be running steps on it.
         assert_eq!(read(&store, &object).unwrap(), b"content");
@@ -386,7 +394,11 @@ fn a_failed_commit_shows_nothing_whose_base_is_missing_and_stops_all_later_ones(
         assert!(store.flush().is_err(), "the error stays");
         drop(store);
 
-        fs::remove_file(&place).unwrap();
+        if stage == "image" {
+            fs::remove_dir(&place).unwrap()
+        } else {
+            fs::remove_file(&place).unwrap()
+        }
         if aside.exists() {
             fs::rename(&aside, &place).unwrap();
         }
@@ -396,4 +408,17 @@ fn a_failed_commit_shows_nothing_whose_base_is_missing_and_stops_all_later_ones(
         store.flush().unwrap();
         assert_eq!(store.records(&Digest::of(b"k"), 9).unwrap().len(), 1);
     }
+}
+
+#[test]
+fn a_step_lock_is_kept_until_its_record_can_be_found() {
+    let (_dir, store) = open();
+    let key = Digest::of(b"k");
+    let lock = store.lock_step(&key, &mut || {}, &|| false).unwrap();
+    let batch = store.batch();
+    let layer = batch.add_layer(&LayerIndex::default()).unwrap();
+    batch.commit(vec![record("k", "p", layer)], vec![lock]).unwrap();
+    let other = Store::open(store.root()).unwrap();
+    let _lock = other.lock_step(&key, &mut || {}, &|| false).unwrap();
+    assert_eq!(other.records(&key, 9).unwrap().len(), 1);
 }
