@@ -45,6 +45,18 @@ pub(crate) enum Command {
     Import(cmd::import::ImportArgs),
     /// Write the files of an image as one tar
     Export(cmd::export::ExportArgs),
+    /// Log in to a registry
+    Login(cmd::login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(cmd::logout::LogoutArgs),
+    /// Check a Dockerfile without building it
+    Check(cmd::check::CheckArgs),
+    /// Show how much room the store takes
+    Du(cmd::du::DuArgs),
+    /// Free room in the store
+    Prune(cmd::prune::PruneArgs),
+    /// Check everything in the store
+    Verify(cmd::verify::VerifyArgs),
 }
 
 /// `layercake build`: the flags of `docker buildx build`.
@@ -77,6 +89,9 @@ pub(crate) struct BuildArgs {
     /// Do not use earlier results
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Which earlier results may be used: traced (nothing that the step read changed) or chain (Docker's rule)
+    #[arg(long, value_name = "RULE", default_value = "traced")]
+    pub(crate) cache: String,
     /// Do not use earlier results for these stages (repeatable, comma list)
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use build::BuildError;
+
 use crate::error::{CommandError, Kind};
 
 fn environment(what: &str, path: &str) -> impl Fn(io::Error) -> CommandError {
@@ -27,10 +29,18 @@ impl Drop for Partial {
     }
 }
 
-/// Refuses to write on once the flag is up.
+/// Refuses to write on once the flag is up, and remembers that nobody reads any more.
 struct Stoppable<'a, W> {
     inner: W,
     cancel: &'a AtomicBool,
+    deserted: bool,
+}
+
+impl<W> Stoppable<'_, W> {
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.deserted |= result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+        result
+    }
 }
 
 impl<W: Write> Write for Stoppable<'_, W> {
@@ -38,11 +48,13 @@ impl<W: Write> Write for Stoppable<'_, W> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(io::Error::other("interrupted"));
         }
-        self.inner.write(buf)
+        let result = self.inner.write(buf);
+        self.noted(result)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let result = self.inner.flush();
+        self.noted(result)
     }
 }
 
@@ -54,9 +66,16 @@ pub(crate) fn write_to(
     write: impl FnOnce(&mut dyn Write) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     let run = |out: &mut dyn Write, path: &str| {
-        let mut out = Stoppable { inner: BufWriter::with_capacity(1 << 20, out), cancel };
+        let inner = BufWriter::with_capacity(1 << 20, out);
+        let mut out = Stoppable { inner, cancel, deserted: false };
         let result = write(&mut out).and_then(|()| out.flush().map_err(environment("write", path)));
         match result {
+            // As with all printing: who closes the pipe has seen enough.
+            Err(_) if out.deserted => {
+                // What the buffer still holds must not be tried again.
+                let _ = out.inner.into_parts();
+                Ok(())
+            }
             Err(_) if cancel.load(Ordering::Relaxed) => {
                 Err(CommandError::new(Kind::Interrupted, "interrupted"))
             }
@@ -89,6 +108,14 @@ pub(crate) fn write_to(
     std::fs::rename(&name, path).map_err(environment("write", path))?;
     partial.done = true;
     Ok(())
+}
+
+/// For errors about what is read or written: the library says of an archive that "image X is damaged", which is not the point.
+pub(crate) fn about(what: &str) -> impl Fn(BuildError) -> CommandError + '_ {
+    move |e| match e {
+        BuildError::Image { why, .. } => CommandError::new(Kind::User, format!("cannot {what}: {why}")),
+        e => e.into(),
+    }
 }
 
 /// Opens what a command reads: a file, or standard input for `-` and for nothing. Gives its name for messages, too.

@@ -69,16 +69,11 @@ fn summary(outcome: &build::Outcome, names: &[oci::Reference]) {
     for n in names {
         text.push_str(&format!("\nnamed {n}"));
     }
-    let saved = if outcome.saved.as_millis() > 0 {
-        format!(", saved {:.1} s", outcome.saved.as_secs_f64())
-    } else {
-        String::new()
-    };
-    text.push_str(&format!(
-        "\n{} of {steps} steps ran, {:.1} s{saved}",
-        outcome.ran,
-        outcome.took.as_secs_f64()
-    ));
+    text.push_str(&format!("\n{} of {steps} steps ran, {:.1} s", outcome.ran, outcome.took.as_secs_f64()));
+    if outcome.chain_ran > outcome.ran {
+        let took = outcome.chain_took.as_secs_f64();
+        text.push_str(&format!("; a chain cache would have run {}, {took:.1} s", outcome.chain_ran));
+    }
     print::note(&text);
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &ExportArgs) -> Result<ExitCode, 
     let cancel = context::interrupt_flag()?;
     let image = image::get(&store, &args.image)?;
     dest::write_to(args.output.as_deref(), &cancel, |out| {
-        Ok(build::export::tar(&store, &image.record.layers, out)?)
+        build::export::tar(&store, &image.record.layers, out).map_err(dest::about("write the tar"))
     })?;
     Ok(ExitCode::SUCCESS)
 }

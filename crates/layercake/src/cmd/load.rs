@@ -39,10 +39,14 @@ pub(crate) fn run(root: Option<PathBuf>, args: &LoadArgs) -> Result<ExitCode, Co
     let platform = platform(args.platform.as_deref())?;
     let store = context::store(root)?;
     let (layout, label) = match args.input.as_deref() {
-        Some(path) if Path::new(path).is_dir() => (build::load::open(Path::new(path))?, path.to_owned()),
+        Some(path) if Path::new(path).is_dir() => {
+            let what = format!("load {path}");
+            (build::load::open(Path::new(path)).map_err(dest::about(&what))?, path.to_owned())
+        }
         other => {
             let (file, label) = dest::open(other)?;
-            (build::load::open_archive(&label, file)?, label)
+            let what = format!("load {label}");
+            (build::load::open_archive(&label, file).map_err(dest::about(&what))?, label)
         }
     };
     if layout.images().is_empty() {

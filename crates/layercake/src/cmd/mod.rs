@@ -1,18 +1,24 @@
 //! One file per command.
 
 mod build;
+pub(crate) mod check;
+pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod tag;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 
@@ -24,17 +30,23 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let root = cli.root;
     match cli.command {
         Command::Build(args) => build::run(root, *args),
+        Command::Check(args) => check::run(&args),
+        Command::Du(args) => du::run(root, &args),
         Command::Export(args) => export::run(root, &args),
         Command::History(args) => history::run(root, &args),
         Command::Images(args) => images::run(root, &args),
         Command::Import(args) => import::run(root, &args),
         Command::Inspect(args) => inspect::run(root, &args),
         Command::Load(args) => load::run(root, &args),
+        Command::Login(args) => login::run(&args),
+        Command::Logout(args) => logout::run(&args),
+        Command::Prune(args) => prune::run(root, &args),
         Command::Pull(args) => pull::run(root, &args),
         Command::Push(args) => push::run(root, &args),
         Command::Rmi(args) => rmi::run(root, &args),
         Command::Run(args) => run::run(root, &args),
         Command::Save(args) => save::run(root, &args),
         Command::Tag(args) => tag::run(root, &args),
+        Command::Verify(args) => verify::run(root, &args),
     }
 }

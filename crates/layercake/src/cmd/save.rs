@@ -67,7 +67,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &SaveArgs) -> Result<ExitCode, Co
         SaveFormat::Oci => ArchiveKind::Oci,
     };
     dest::write_to(args.output.as_deref(), &cancel, |out| {
-        Ok(build::load::save(&store, &images, kind, out)?)
+        build::load::save(&store, &images, kind, out).map_err(dest::about("write the archive"))
     })?;
     // Layers that were compressed for the archive are kept.
     store.flush()?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use build::events::{RunReason, StepId};
+use build::events::StepId;
 use build::{Event, Listener, StepInfo};
 
 use crate::output::note;
@@ -55,15 +55,13 @@ impl Listener for Plain {
                 }
             }
             Event::Waiting { id, what } => note(&format!("#{id} waiting for {what}")),
-            Event::Cached { id, .. } => note(&format!("#{id} CACHED")),
+            Event::Cached { id, detail, .. } => {
+                let why = detail.map(|d| format!(" ({d})")).unwrap_or_default();
+                note(&format!("#{id} CACHED{why}"));
+            }
             Event::Done { id, took, reason, adopted, .. } => {
                 flush(&mut s, id);
-                let why = match reason {
-                    None | Some(RunReason::First) => String::new(),
-                    Some(RunReason::ParentChanged) => " (ran: what lies below it changed)".into(),
-                    Some(RunReason::StepChanged { what }) => format!(" (ran: {what} changed)"),
-                    Some(RunReason::NoCache) => " (ran: --no-cache)".into(),
-                };
+                let why = reason.and_then(|r| r.text()).map(|t| format!(" (ran: {t})")).unwrap_or_default();
                 let same = if adopted { ", same result as before" } else { "" };
                 note(&format!("#{id} DONE {:.1}s{why}{same}", took.as_secs_f64()));
             }

@@ -84,6 +84,13 @@ impl Transfers {
         }
     }
 
+    /// Takes away what has not ended.
+    pub(crate) fn drop_unfinished(self) {
+        if let How::Terminal(region) = &self.how {
+            region.change(|b| b.items.clear());
+        }
+    }
+
     /// Says how one ended; only the first word on each counts.
     pub(crate) fn finish(&self, what: &str, how: &str) {
         if !self.finished.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned()) {

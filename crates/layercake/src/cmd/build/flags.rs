@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use build::{NamedContext, NetworkMode, Options, Secret};
+use build::{CacheMode, NamedContext, NetworkMode, Options, Secret};
 use oci::Reference;
 use oci::platform::Platform;
 
@@ -56,6 +56,15 @@ fn named_context(source: &str) -> NamedContext {
 /// The options of a build.
 pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     let mut o = Options { jobs: args.jobs.max(1), pull: args.pull.unwrap_or(false), ..Options::default() };
+    o.cache = match args.cache.as_str() {
+        "traced" => CacheMode::Traced,
+        "chain" => CacheMode::Chain,
+        other => {
+            return Err(
+                CommandError::usage(format!("--cache {other:?} is not known")).hint("it is traced or chain")
+            );
+        }
+    };
     let c = &mut o.choices;
     c.target = args.target.clone().filter(|t| !t.is_empty());
     c.no_cache = args.no_cache;
