@@ -1,7 +1,7 @@
 //! Reading a stream of any of the formats.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
@@ -70,17 +70,6 @@ impl<R: Read> Decoder<R> {
     pub fn format(&self) -> Format {
         self.format
     }
-
-    /// Whether all of the underlying stream has been read: after the decoder's end there may be bytes left only of a reader that failed.
-    fn at_end(&mut self) -> io::Result<bool> {
-        let source = match &mut self.inner {
-            Inner::Bzip2(d) => d.get_mut(),
-            Inner::Xz(d) => d.get_mut(),
-            // The others stop at nothing but the end.
-            Inner::Plain(_) | Inner::Gzip(_) | Inner::Zstd(_) => return Ok(true),
-        };
-        Ok(source.fill_buf()?.is_empty())
-    }
 }
 
 impl<R: Read> Read for Decoder<R> {
@@ -96,10 +85,6 @@ impl<R: Read> Read for Decoder<R> {
             Inner::Zstd(r) => r.read(buf),
         };
         match got {
-            Ok(0) if !self.at_end()? => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: bytes after the end", self.format),
-            )),
             Ok(n) => Ok(n),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
             Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", self.format))),

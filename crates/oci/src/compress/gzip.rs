@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use flate2::{Compress, FlushCompress, Status};
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 /// Bytes of input deflated at a time. A smaller block costs size at the seams, a larger one memory; at 1 MiB the seams cost 0.1 %.
 const BLOCK: usize = 1 << 20;
@@ -33,8 +33,10 @@ struct Piece {
     crc: crc32fast::Hasher,
 }
 
-fn deflate(state: &mut Compress, job: &Job) -> io::Result<Piece> {
-    state.reset();
+fn deflate(level: Compression, job: &Job) -> io::Result<Piece> {
+    // A state of its own for each block: zlib-rs' reset leaves old bytes in the window that the next block's choices can depend on
+    // (seen with 0.6.8), and then the output would depend on which thread had which blocks. A new one costs next to nothing.
+    let mut state = Compress::new(level, false);
     if !job.dictionary.is_empty() {
         state.set_dictionary(&job.dictionary).map_err(io::Error::other)?;
     }
@@ -63,18 +65,17 @@ struct Pool {
 
 impl Pool {
     /// Up to `threads` workers; fewer if the system refuses.
-    fn new(level: flate2::Compression, threads: usize) -> Pool {
+    fn new(level: Compression, threads: usize) -> Pool {
         let (jobs, queue) = channel::<(Job, SyncSender<Reply>)>();
         let queue = Arc::new(Mutex::new(queue));
         let workers = (0..threads).map_while(|_| {
             let queue = Arc::clone(&queue);
             let work = move || {
-                let mut state = Compress::new(level, false);
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((job, reply)) = next else { return };
                     // Nobody waits any more when the encoder was dropped.
-                    let _ = reply.send(deflate(&mut state, &job));
+                    let _ = reply.send(deflate(level, &job));
                 }
             };
             std::thread::Builder::new().name("gzip".into()).spawn(work).ok()
@@ -111,7 +112,7 @@ fn gone() -> io::Error {
 }
 
 enum Engine {
-    Here(Box<Compress>),
+    Here(Compression),
     Pool(Pool),
 }
 
@@ -135,11 +136,11 @@ impl<W: Write> Encoder<W> {
         };
         // No name, no time, unknown system: nothing that says where it was made.
         out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, extra, 255])?;
-        let level = flate2::Compression::new(level);
+        let level = Compression::new(level);
         let engine = match threads {
-            0 | 1 => Engine::Here(Box::new(Compress::new(level, false))),
+            0 | 1 => Engine::Here(level),
             n => match Pool::new(level, n) {
-                pool if pool.workers.is_empty() => Engine::Here(Box::new(Compress::new(level, false))),
+                pool if pool.workers.is_empty() => Engine::Here(level),
                 pool => Engine::Pool(pool),
             },
         };
@@ -154,7 +155,7 @@ impl<W: Write> Encoder<W> {
         let dictionary = std::mem::replace(&mut self.dictionary, tail);
         let job = Job { input, dictionary, last };
         let piece = match &mut self.engine {
-            Engine::Here(state) => deflate(state, &job)?,
+            Engine::Here(level) => deflate(*level, &job)?,
             Engine::Pool(pool) => {
                 pool.submit(job)?;
                 if pool.replies.len() < 2 * pool.workers.len() {

@@ -88,6 +88,14 @@ fn threads_and_the_cutting_of_writes_change_nothing() {
 }
 
 #[test]
+fn a_block_does_not_depend_on_what_its_thread_did_before() {
+    // Long enough that a deflate state used again shows in the output (it did, in the twelfth block).
+    let input = sample(12 << 20);
+    let alone = compress(&input, Compression::Gzip(1), 1, 1 << 20);
+    assert!(compress(&input, Compression::Gzip(1), 12, 1 << 20) == alone);
+}
+
+#[test]
 fn blocks_are_primed_with_what_came_before() {
     // Noise that repeats at a distance which only a primed block can see across its start.
     let noise: Vec<u8> = sample(1 << 22).into_iter().step_by(4).take(30_000).collect();

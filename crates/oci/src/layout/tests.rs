@@ -306,13 +306,16 @@ fn a_directory_keeps_what_it_held_but_for_names_that_moved() {
 fn the_platform_is_chosen() {
     let mut blobs = Blobs::default();
     let (a, b) = (blobs.image("amd64", plain), blobs.image("arm64", plain));
-    let missing = json!({"mediaType": media::MANIFEST, "digest": Digest::of(b"not here"), "size": 3});
-    let attestation = named(missing.clone(), &[(REFERENCE_TYPE, "attestation-manifest")]);
+    let gone = |text: &[u8]| json!({"mediaType": media::MANIFEST, "digest": Digest::of(text), "size": 3});
+    let attestation = named(gone(b"a"), &[(REFERENCE_TYPE, "attestation-manifest")]);
+    let mut unknown = gone(b"b");
+    unknown["platform"] = json!({"os": "unknown", "architecture": "unknown"});
     let odd = json!({"mediaType": "application/vnd.example.odd+json", "digest": Digest::of(b"x"), "size": 1});
     let list = json!([
         odd,
-        for_platform(missing.clone(), "s390x"),
+        for_platform(gone(b"c"), "s390x"),
         attestation,
+        unknown,
         for_platform(b.descriptor.clone(), "arm64"),
         // Without a platform: the config says it.
         a.descriptor.clone(),
@@ -442,6 +445,9 @@ fn damaged_blobs_are_noticed() {
         }
         fs::remove_file(&path).unwrap();
         assert!(matches!(read(), Err(LayoutError::Missing(_))));
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(read(), Err(LayoutError::Missing(_))));
+        fs::remove_dir(&path).unwrap();
         fs::write(&path, &right).unwrap();
     }
 }
@@ -465,16 +471,19 @@ fn a_verified_reader_goes_on_failing() {
 fn indexes_do_not_nest_for_ever() {
     let mut blobs = Blobs::default();
     let mut inner = blobs.image("amd64", plain).descriptor;
+    let often = json!({"schemaVersion": 2, "manifests": vec![&inner; 10_001]}).to_string();
     for depth in 0..=MAX_DEPTH + 1 {
         let result = blobs.layout(json!([inner])).resolve(Choice::Any);
         assert_eq!(result.is_ok(), depth <= MAX_DEPTH, "{depth}");
         let index = json!({"schemaVersion": 2, "manifests": [inner]}).to_string();
         inner = blobs.descriptor(media::INDEX, index.as_bytes());
     }
-    // One document, listed very often.
+    // One document, listed very often: as an index that is read each time, and as an image.
     let many: Vec<&Value> = vec![&inner; 5000];
     let index = json!({"schemaVersion": 2, "manifests": many}).to_string();
     let wide = blobs.descriptor(media::INDEX, index.as_bytes());
+    assert!(matches!(blobs.layout(json!([wide])).resolve(Choice::Any), Err(LayoutError::Nesting)));
+    let wide = blobs.descriptor(media::INDEX, often.as_bytes());
     assert!(matches!(blobs.layout(json!([wide])).resolve(Choice::Any), Err(LayoutError::Nesting)));
 }
 

@@ -370,9 +370,18 @@ mod tests {
             put_pax(&mut out, b"path", b"a=b\0\xff");
             assert_eq!(pax_records(&out), Some(vec![(&b"k"[..], &value[..]), (b"path", b"a=b\0\xff")]));
         }
-        for bad in
-            ["6 k=v", "5 k=v\n", "7 k=v\n", " k=v\n", "6 kvw\n", "99 k=v\n", "5 =v\n", "-6 k=v\n", "0 \n"]
-        {
+        for bad in [
+            "6 k=v",
+            "5 k=v\n",
+            "7 k=v\n",
+            " k=v\n",
+            "6 kvw\n",
+            "99 k=v\n",
+            "5 =v\n",
+            "-6 k=v\n",
+            "0 \n",
+            "7 k\0=v\n",
+        ] {
             assert_eq!(pax_records(bad.as_bytes()), None, "{bad:?}");
         }
     }
