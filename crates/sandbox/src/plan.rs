@@ -411,3 +411,6 @@ mod latin1 {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,3 +17,6 @@ mod server;
 mod wire;
 
 pub(crate) use server::Server;
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ impl Server {
         let _alarm = Alarm(&self.broken);
         let mut request = vec![0u8; REQUEST_BUFFER];
         let mut reply = vec![0u8; OUT_HEADER + MAX_READ];
-        let mut objects: Objects = (0..OPEN_OBJECTS).map(|_| None).collect();
+        let mut objects = no_objects();
         loop {
             let n = match rustix::io::read(device, &mut request[..]) {
                 Ok(n) => n,
@@ -96,26 +96,32 @@ impl Server {
                 Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => continue,
                 Err(_) => return,
             };
-            let Some(r) = Request::parse(&request[..n]) else {
-                self.recorder.spoil("a file system request that is cut off");
-                continue;
-            };
-            self.requests.fetch_add(1, Ordering::Relaxed);
-            if let Some(message) = self.answer(thread, &r, &mut reply, &mut objects) {
+            if let Some(message) = self.answer(thread, &request[..n], &mut reply, &mut objects) {
                 // ENOENT: whoever asked was killed meanwhile.
                 let _ = rustix::io::write(device.as_fd(), message);
             }
         }
     }
 
+    /// [`Server::answer`] for one request alone.
+    #[cfg(test)]
+    pub(super) fn answer_bytes<'b>(&self, message: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        self.answer(0, message, buffer, &mut no_objects())
+    }
+
     /// The reply to a request; none if it gets none.
     fn answer<'b>(
         &self,
         thread: usize,
-        r: &Request<'_>,
+        message: &[u8],
         buffer: &'b mut [u8],
         objects: &mut Objects,
     ) -> Option<&'b [u8]> {
+        let Some(r) = &Request::parse(message) else {
+            self.recorder.spoil("a file system request that is cut off");
+            return None;
+        };
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if matches!(r.opcode, op::FORGET | op::BATCH_FORGET | op::INTERRUPT) {
             return None;
         }
@@ -167,8 +173,9 @@ impl Server {
         }
         let id = match r.node {
             ROOT_NODE => self.view.root(),
-            node => Id::try_from(node - 1)
-                .ok()
+            node => node
+                .checked_sub(1)
+                .and_then(|n| Id::try_from(n).ok())
                 .filter(|&id| self.view.knows(id))
                 .ok_or_else(|| self.damaged("inode"))?,
         };
@@ -356,6 +363,10 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn no_objects() -> Objects {
+    (0..OPEN_OBJECTS).map(|_| None).collect()
 }
 
 /// Notes a panic while it goes up.
