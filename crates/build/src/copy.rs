@@ -15,7 +15,7 @@
 //!
 //! The layer holds what was touched and the directories on the way to it, as an unpacker expects.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dockerfile::ignore::Matcher;
 use oci::index::{Attrs, join, show, split};
@@ -24,6 +24,9 @@ use oci::{Entry, Hasher, Kind, LayerIndex, Time, Tree};
 
 use crate::chmod::Chmod;
 use crate::context::KEPT_XATTRS;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a copy cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -172,10 +175,7 @@ pub fn select(source: &Source<'_>, spec: &Spec) -> Result<Selection, CopyError> 
         path = root;
     }
     if let Some(required) = required {
-        let place = source.tree.resolve(required.as_bytes(), true).map_err(CopyError::Source)?;
-        if !place.exists() {
-            return Err(CopyError::NotFound(show(required.as_bytes())));
-        }
+        resolve_source(source.tree, &required)?;
     }
     let path = clean(&path);
     let (fixed, wild) = if spec.wildcards { split_wildcards(&path) } else { (path.clone(), String::new()) };
@@ -431,20 +431,50 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn unpack(&mut self, mut entries: Vec<Entry>) -> Result<(), CopyError> {
+    /// Merges an archive as `tar -x` does: what it names replaces what is there, a directory merges, and a directory that it only
+    /// passes through may be a link of the destination.
+    fn unpack(&mut self, entries: Vec<Entry>) -> Result<(), CopyError> {
         let dest = self.make_dirs(clean(&self.spec.dest).as_bytes(), 0o755)?;
-        for e in &mut entries {
-            e.path = join(&dest, &e.path);
-            e.attrs.xattrs.retain(|(name, _)| KEPT_XATTRS.contains(&name.as_slice()));
-            if let Kind::HardLink { target } = &mut e.kind {
-                *target = join(&dest, target);
+        let mut dirs: HashMap<Vec<u8>, Vec<u8>> = HashMap::from([(Vec::new(), dest)]);
+        let mut made: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut out: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
+        // Sorted as layers are: a directory's entry comes before what lies in it, a hard link after what it leads to.
+        for mut e in entries {
+            let named = std::mem::take(&mut e.path);
+            if named.is_empty() {
+                e.path = dirs[&named].clone();
+            } else {
+                let (parent, name) = split(&named);
+                e.path = join(&self.passed(&mut dirs, parent)?, name);
+                if let Kind::Directory { .. } = e.kind {
+                    dirs.insert(named.clone(), e.path.clone());
+                }
             }
+            if let Kind::HardLink { target } = &mut e.kind
+                && let Some(path) = made.get(target)
+            {
+                *target = path.clone();
+            }
+            e.attrs.xattrs.retain(|(name, _)| KEPT_XATTRS.contains(&name.as_slice()));
             if let Some((uid, gid)) = self.spec.chown {
                 e.attrs.uid = uid;
                 e.attrs.gid = gid;
             }
+            made.insert(named, e.path.clone());
+            out.insert(e.path.clone(), e);
         }
-        self.put(entries)
+        self.put(out.into_values().collect())
+    }
+
+    /// Where a directory of an archive lies: as the archive's own entry says, or else where the destination's links lead.
+    fn passed(&self, dirs: &mut HashMap<Vec<u8>, Vec<u8>>, path: &[u8]) -> Result<Vec<u8>, CopyError> {
+        if let Some(known) = dirs.get(path) {
+            return Ok(known.clone());
+        }
+        let (parent, name) = split(path);
+        let full = self.resolve(&join(&self.passed(dirs, parent)?, name))?.full_path();
+        dirs.insert(path.to_vec(), full.clone());
+        Ok(full)
     }
 
     fn copy_match(&mut self, src: &Tree, selection: &Selection, m: &Match) -> Result<(), CopyError> {

@@ -65,15 +65,39 @@ pub enum HitRule {
 pub enum RunReason {
     /// There is no earlier run of this step.
     First,
-    /// The step was run before, but on another parent.
+    /// The step was run before, but on another parent, and what it learned there is not known.
     ParentChanged,
-    /// The step itself changed.
-    StepChanged {
-        /// The first input that differs, for people.
-        what: String,
+    /// Something that the step learned of its parent is otherwise now.
+    InputChanged {
+        /// Path in the step's root; empty if it is no file.
+        path: String,
+        /// What about it: `content`, `attributes`, `names in it`, `is gone`, `is new`.
+        how: String,
+        /// The step that the path comes from now.
+        origin: Option<String>,
     },
+    /// The earlier result is not in the store any more.
+    Pruned,
+    /// A step that runs nothing (COPY, ADD, WORKDIR) is computed on its new parent.
+    Recomputed,
     /// `--no-cache` or `--no-cache-filter`.
     NoCache,
+}
+
+impl RunReason {
+    /// The reason as a short text; none where there is nothing to explain.
+    pub fn text(&self) -> Option<String> {
+        Some(match self {
+            RunReason::First => return None,
+            RunReason::ParentChanged | RunReason::Recomputed => "what lies below it changed".to_owned(),
+            RunReason::Pruned => "its earlier result was pruned".to_owned(),
+            RunReason::NoCache => "--no-cache".to_owned(),
+            RunReason::InputChanged { path, how, origin } => {
+                let from = origin.as_ref().map(|o| format!(" ({o})")).unwrap_or_default();
+                if path.is_empty() { format!("{how} changed{from}") } else { format!("{path} {how}{from}") }
+            }
+        })
+    }
 }
 
 /// One event.
@@ -133,6 +157,8 @@ pub enum Event {
         layer: Digest,
         /// What it took when it ran.
         saved: Duration,
+        /// More about the rule, for people.
+        detail: Option<String>,
     },
     /// A step ran, or a task ended.
     Done {

@@ -11,10 +11,10 @@
 //! | | `cwd`, `user`, `network`, `security`, `platform`, `hostname`, `hosts`, `shm`, `ulimits` | as given | |
 //! | | `mounts` | definition; bind: digest of the mounted files (names, types, modes, owners, contents; no times) | cache mounts and secrets: definition only |
 //! | | `script` | name and digest of a heredoc script | |
-//! | | `epoch` | SOURCE_DATE_EPOCH | it is given to the step |
+//! | | `barrier` | digest of what the stage's ADDs downloaded so far | a common way to make a step run again |
 //! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
 //! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |
-//! | WORKDIR | `path`, `owner` | as given | |
+//! | WORKDIR | `path`, `owner`, `epoch` | as given; the time of new directories | |
 //!
 //! The chain of a state is the sha256 of `layercake-chain-1\n`, the chain below and the layer id; the empty state's is all zero.
 

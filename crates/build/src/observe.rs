@@ -10,15 +10,22 @@
 //! | absence | nothing: the name is not there, its directory is |
 //!
 //! Modification times and inode numbers are in none. A link's target is an attribute, so a followed link needs no fact of its own.
+//! The view knows inodes, not names: what a step saw of a file with several names is written down for all of them, since it may have
+//! come by any.
+//!
+//! With them goes the identity that the step ran as: it was found out from the parent's passwd and group by us, not by the step.
 //!
 //! # Encoding, version 1
 //!
-//! `"layercake-observations-1\n"`, then for each view (the root, then the view mounts in order): the number of observations, and
-//! each as: length of the prefix shared with the path before, length and bytes of the rest, one byte kind (`a`, `c`, `l`, `n`), and
-//! the fingerprint (not for `n`). Numbers are LEB128 varints; paths are sorted.
+//! `"layercake-observations-1\n"`, length and bytes of the identity, the number of views (the root, then the view mounts in order), and
+//! for each the number of observations, and each as: length of the prefix shared with the path before, length and bytes of the
+//! rest, one byte kind (`a`, `c`, `l`, `n`), and the fingerprint (not for `n`). Numbers are LEB128 varints; paths are sorted.
 
-use oci::index::{compare, join};
-use oci::tree::{Id, Node};
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+
+use oci::index::{compare, join, show};
+use oci::tree::{Id, Node, ROOT, Walk, components};
 use oci::{Hasher, Tree};
 use sandbox::{Bits, Seen};
 
@@ -49,6 +56,45 @@ pub struct Observation {
     pub path: Vec<u8>,
     /// The fact.
     pub fact: Fact,
+}
+
+/// Everything that a run learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Who it ran as: `uid:gid:groups:home`.
+    pub identity: String,
+    /// The root's observations, then those of the view mounts, in order.
+    pub views: Vec<Vec<Observation>>,
+}
+
+impl Recorded {
+    /// Number of observations in all views.
+    pub fn len(&self) -> usize {
+        self.views.iter().map(Vec::len).sum()
+    }
+
+    /// Whether nothing was observed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where what a step learned is otherwise now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Number of the view: 0 is the root.
+    pub view: usize,
+    /// Absolute path in the view; empty if it is about no path.
+    pub path: String,
+    /// What is otherwise.
+    pub how: String,
+}
+
+impl Difference {
+    /// A difference that is about no path.
+    pub fn other(how: &str) -> Difference {
+        Difference { view: 0, path: String::new(), how: how.to_owned() }
+    }
 }
 
 fn cut(h: Hasher) -> Fingerprint {
@@ -96,23 +142,53 @@ fn listing(tree: &Tree, id: Id) -> Fingerprint {
     cut(h)
 }
 
+/// All names of the inodes among `wanted` that have several.
+fn names_of_links(tree: &Tree, wanted: &HashSet<Id>) -> HashMap<Id, Vec<Vec<u8>>> {
+    let mut out: HashMap<Id, Vec<Vec<u8>>> = HashMap::new();
+    if wanted.is_empty() {
+        return out;
+    }
+    let done: Result<(), Infallible> = tree.walk(ROOT, &mut |path, id| {
+        if wanted.contains(&id) {
+            out.entry(id).or_default().push(path.to_vec());
+        }
+        Ok(Walk::Into)
+    });
+    let Ok(()) = done;
+    out
+}
+
 /// Names what a step saw of one tree. `None` if the list may lack something.
 pub fn observations(tree: &Tree, seen: &Seen) -> Option<Vec<Observation>> {
     if seen.incomplete.is_some() {
         return None;
     }
+    let linked: HashSet<Id> = seen
+        .inodes
+        .iter()
+        .map(|(id, _)| *id)
+        .filter(|id| tree.get(*id).is_some_and(|i| !i.is_dir() && i.nlink > 1))
+        .collect();
+    let mut links = names_of_links(tree, &linked);
     let mut out = Vec::with_capacity(seen.inodes.len() + seen.absent.len());
     for &(id, bits) in &seen.inodes {
         let inode = tree.get(id)?;
-        let path = tree.path(id);
-        if bits.contains(Bits::LIST) && inode.is_dir() {
-            out.push(Observation { path: path.clone(), fact: Fact::Listing(listing(tree, id)) });
-        }
         let fact = if bits.contains(Bits::CONTENT) && !inode.is_dir() {
             Fact::Content(attributes(tree, id, true))
         } else {
             Fact::Attributes(attributes(tree, id, false))
         };
+        if linked.contains(&id) {
+            // No name found: the tree does not hold the inode that the view showed.
+            for path in links.remove(&id)? {
+                out.push(Observation { path, fact });
+            }
+            continue;
+        }
+        let path = tree.path(id);
+        if bits.contains(Bits::LIST) && inode.is_dir() {
+            out.push(Observation { path: path.clone(), fact: Fact::Listing(listing(tree, id)) });
+        }
         out.push(Observation { path, fact });
     }
     for (dir, name) in &seen.absent {
@@ -131,11 +207,13 @@ fn put(out: &mut Vec<u8>, mut n: usize) {
     out.push(n as u8);
 }
 
-/// Encodes the observations of all views of a step.
-pub fn encode(views: &[Vec<Observation>]) -> Vec<u8> {
+/// Encodes what a run learned.
+pub fn encode(recorded: &Recorded) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    put(&mut out, views.len());
-    for view in views {
+    put(&mut out, recorded.identity.len());
+    out.extend_from_slice(recorded.identity.as_bytes());
+    put(&mut out, recorded.views.len());
+    for view in &recorded.views {
         put(&mut out, view.len());
         let mut before: &[u8] = &[];
         for o in view {
@@ -158,7 +236,7 @@ pub fn encode(views: &[Vec<Observation>]) -> Vec<u8> {
 }
 
 /// Reads an encoding; `None` if it is damaged or of another version, which makes the record useless for looking up.
-pub fn decode(bytes: &[u8]) -> Option<Vec<Vec<Observation>>> {
+pub fn decode(bytes: &[u8]) -> Option<Recorded> {
     let mut r = bytes.strip_prefix(MAGIC)?;
     fn number(r: &mut &[u8]) -> Option<usize> {
         let mut n = 0usize;
@@ -177,9 +255,11 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<Vec<Observation>>> {
         *r = rest;
         Some(head)
     }
-    let views = number(&mut r)?;
-    let mut out = Vec::new();
-    for _ in 0..views {
+    let len = number(&mut r)?;
+    let identity = String::from_utf8(take(&mut r, len)?.to_vec()).ok()?;
+    let count = number(&mut r)?;
+    let mut views = Vec::new();
+    for _ in 0..count {
         let count = number(&mut r)?;
         let mut view: Vec<Observation> = Vec::with_capacity(count.min(r.len()));
         for _ in 0..count {
@@ -198,28 +278,77 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<Vec<Observation>>> {
             };
             view.push(Observation { path, fact });
         }
-        out.push(view);
+        views.push(view);
     }
-    r.is_empty().then_some(out)
+    r.is_empty().then_some(Recorded { identity, views })
 }
 
 /// The first observation that does not hold on `tree`, if any.
-pub fn first_difference<'a>(tree: &Tree, view: &'a [Observation]) -> Option<&'a Observation> {
-    view.iter().find(|o| !holds(tree, o))
+///
+/// Observations are sorted by path, and neighbours share most of it: the directories on the way are kept, so that a path costs one or two
+/// look-ups by name, however deep it lies.
+pub fn first_difference(tree: &Tree, view: &[Observation]) -> Option<Difference> {
+    let mut at = Cursor { tree, path: Vec::new(), ids: vec![ROOT] };
+    view.iter().find_map(|o| {
+        let how = at.differs(o)?;
+        Some(Difference { view: 0, path: show(&o.path), how: how.to_owned() })
+    })
 }
 
-fn holds(tree: &Tree, o: &Observation) -> bool {
-    let id = tree.lookup(&o.path);
-    match (&o.fact, id) {
-        (Fact::Absent, None) => {
-            // The directory must still be one: a look-up below a file is another answer.
-            let (parent, _) = oci::index::split(&o.path);
-            tree.lookup(parent).is_some_and(|p| tree.inode(p).is_dir())
+/// A place in a tree that moves along sorted paths.
+struct Cursor<'a> {
+    tree: &'a Tree,
+    /// The components that were found.
+    path: Vec<Vec<u8>>,
+    /// The root, and the inode of each component.
+    ids: Vec<Id>,
+}
+
+impl Cursor<'_> {
+    /// The inode at exactly this path, and that of its directory.
+    fn find(&mut self, path: &[u8]) -> (Option<Id>, Option<Id>) {
+        let parts: Vec<&[u8]> = components(path).collect();
+        let shared = self.path.iter().zip(&parts).take_while(|(a, b)| a.as_slice() == **b).count();
+        self.path.truncate(shared);
+        self.ids.truncate(shared + 1);
+        for part in &parts[shared..] {
+            let dir = self.ids[self.ids.len() - 1];
+            match self.tree.child(dir, part) {
+                Some(id) => {
+                    self.path.push(part.to_vec());
+                    self.ids.push(id);
+                }
+                None => {
+                    let whole = self.path.len() + 1 == parts.len();
+                    return (None, whole.then_some(dir));
+                }
+            }
         }
-        (Fact::Attributes(p), Some(id)) => attributes(tree, id, false) == *p,
-        (Fact::Content(p), Some(id)) => attributes(tree, id, true) == *p,
-        (Fact::Listing(p), Some(id)) => tree.inode(id).is_dir() && listing(tree, id) == *p,
-        _ => false,
+        let n = self.ids.len();
+        (Some(self.ids[n - 1]), n.checked_sub(2).map(|i| self.ids[i]))
+    }
+
+    /// What about an observation is otherwise here.
+    fn differs(&mut self, o: &Observation) -> Option<&'static str> {
+        let tree = self.tree;
+        let (id, dir) = self.find(&o.path);
+        match (&o.fact, id) {
+            // The directory must still be one: a look-up below a file is another answer.
+            (Fact::Absent, None) => match dir {
+                Some(d) if tree.inode(d).is_dir() => None,
+                _ => Some("its directory is gone"),
+            },
+            (Fact::Absent, Some(_)) => Some("is new"),
+            (_, None) => Some("is gone"),
+            (Fact::Attributes(p), Some(id)) => {
+                (attributes(tree, id, false) != *p).then_some("attributes changed")
+            }
+            (Fact::Content(p), Some(id)) => (attributes(tree, id, true) != *p).then_some("content changed"),
+            (Fact::Listing(p), Some(id)) => {
+                let same = tree.inode(id).is_dir() && listing(tree, id) == *p;
+                (!same).then_some("names in it changed")
+            }
+        }
     }
 }
 
@@ -263,8 +392,9 @@ mod tests {
     fn round_trip() {
         let t = tree(parent());
         let views = vec![observations(&t, &seen(&t)).unwrap(), vec![]];
-        let bytes = encode(&views);
-        assert_eq!(decode(&bytes), Some(views));
+        let recorded = Recorded { identity: "1:2:3:/home".into(), views };
+        let bytes = encode(&recorded);
+        assert_eq!(decode(&bytes), Some(recorded));
         assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         let partial = Seen { incomplete: Some("why".into()), ..seen(&t) };
         assert_eq!(observations(&t, &partial), None);
@@ -277,7 +407,7 @@ mod tests {
         let differs = |change: &dyn Fn(&mut Vec<Entry>)| {
             let mut entries = parent();
             change(&mut entries);
-            first_difference(&tree(entries), &obs).map(|o| String::from_utf8_lossy(&o.path).into_owned())
+            first_difference(&tree(entries), &obs).map(|d| d.path)
         };
         assert_eq!(differs(&|_| {}), None);
         assert_eq!(differs(&|e| e[3] = file("unread", "2")), None);
@@ -288,11 +418,43 @@ mod tests {
             "the bytes of a file that was only looked at"
         );
         assert_eq!(differs(&|e| e.iter_mut().for_each(|e| e.attrs.mtime = Time::from_secs(9))), None);
-        assert_eq!(differs(&|e| e[2] = file("stat", "xyz")).as_deref(), Some("stat"));
-        assert_eq!(differs(&|e| e[0] = file("d/read", "TEXT")).as_deref(), Some("d/read"));
-        assert_eq!(differs(&|e| e[0].attrs.mode = 0o600).as_deref(), Some("d/read"));
-        assert_eq!(differs(&|e| e.push(file("d/new", ""))).as_deref(), Some("d"));
-        assert_eq!(differs(&|e| e.push(file("d/none", ""))).as_deref(), Some("d"));
-        assert_eq!(differs(&|e| drop(e.remove(2))).as_deref(), Some("stat"));
+        assert_eq!(differs(&|e| e[2] = file("stat", "xyz")).as_deref(), Some("/stat"));
+        assert_eq!(differs(&|e| e[0] = file("d/read", "TEXT")).as_deref(), Some("/d/read"));
+        assert_eq!(differs(&|e| e[0].attrs.mode = 0o600).as_deref(), Some("/d/read"));
+        assert_eq!(differs(&|e| e.push(file("d/new", ""))).as_deref(), Some("/d"));
+        assert_eq!(differs(&|e| e.push(file("d/none", ""))).as_deref(), Some("/d"));
+        assert_eq!(differs(&|e| drop(e.remove(2))).as_deref(), Some("/stat"));
+    }
+
+    #[test]
+    fn any_name_of_a_hard_link_may_have_been_used() {
+        let link =
+            |path: &str, to: &str| Entry { kind: Kind::HardLink { target: to.into() }, ..file(path, "") };
+        let t = tree(vec![file("a", "x"), link("b", "a"), file("c", "y")]);
+        let one =
+            Seen { inodes: vec![(t.lookup(b"b").unwrap(), Bits::ATTR)], absent: vec![], incomplete: None };
+        let obs = observations(&t, &one).unwrap();
+        assert_eq!(first_difference(&t, &obs), None);
+        // The inode has two names still, but another second one.
+        let moved = tree(vec![file("a", "x"), link("d", "a"), file("c", "y")]);
+        assert_eq!(
+            first_difference(&moved, &obs).map(|d| (d.path, d.how)),
+            Some(("/b".into(), "is gone".into()))
+        );
+    }
+
+    #[test]
+    fn absence_needs_the_directory() {
+        let t = tree(vec![file("d/e/f", "")]);
+        let gone = Seen {
+            inodes: vec![],
+            absent: vec![(t.lookup(b"d/e").unwrap(), b"n".to_vec())],
+            incomplete: None,
+        };
+        let obs = observations(&t, &gone).unwrap();
+        assert_eq!(first_difference(&t, &obs), None);
+        assert!(first_difference(&tree(vec![file("d/e", "")]), &obs).is_some());
+        assert!(first_difference(&tree(vec![file("d/x", "")]), &obs).is_some());
+        assert!(first_difference(&tree(vec![file("d/e/f", ""), file("d/e/n", "")]), &obs).is_some());
     }
 }

@@ -49,11 +49,23 @@ pub enum NetworkMode {
     None,
 }
 
+/// Which rules of the cache are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheMode {
+    /// A step is reused if nothing that it read changed.
+    #[default]
+    Traced,
+    /// Docker's rule: a step is reused only on the same chain of steps.
+    Chain,
+}
+
 /// A build, as asked for.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the plan needs.
     pub choices: Choices,
+    /// `--cache`.
+    pub cache: CacheMode,
     /// `--build-context`.
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--secret`.
@@ -84,6 +96,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             choices: Choices::default(),
+            cache: CacheMode::Traced,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),

@@ -3,9 +3,9 @@
 //! Look-ups are not limited; at most [`Options::jobs`] steps run at once. The first failure stops everything: running commands are
 //! killed, stages that wait are told, and the failure is the build's.
 //!
-//! The order of look-up for a step with a key on a parent is DESIGN's: a record on the same parent; then it runs; a layer that
-//! equals an earlier result of the same key in everything but times is replaced by that one, so that what follows finds its
-//! records again (early cut-off).
+//! The order of look-up for a step with a key on a parent: a record on the same parent; a record whose observations hold on this
+//! parent (`lookup`); then it runs. A layer that equals an earlier result of the same key in everything but times is replaced by
+//! that one, so that what follows finds its records again (early cut-off).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,7 @@ use crate::context::{Context, Needed};
 use crate::error::BuildError;
 use crate::events::{Event, HitRule, Listener, RunReason, StepId, StepInfo};
 use crate::key::{Key, chain};
+use crate::lookup::RECORDS;
 use crate::options::Options;
 use crate::plan::{CopySource, Plan, Stage, Start, Step, StepKind};
 use crate::state::State;
@@ -36,6 +37,10 @@ pub struct StepReport {
     pub duration: Duration,
     /// Whether an earlier result was used.
     pub cached: bool,
+    /// Whether the record was one on the same parent.
+    pub same_parent: bool,
+    /// Whether a cache that knows only chains would have run the step.
+    pub chain_would_run: bool,
 }
 
 /// A finished stage.
@@ -44,6 +49,10 @@ pub(crate) struct Finished {
     pub(crate) state: State,
     /// Reports of its own steps, in order.
     pub(crate) steps: Vec<StepReport>,
+    /// A cache that knows only chains would have missed somewhere below.
+    pub(crate) chain_missed: bool,
+    /// What was downloaded so far: see [`crate::steps`].
+    pub(crate) barrier: Option<Digest>,
 }
 
 /// Everything that the threads of one build share.
@@ -57,6 +66,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) context: OnceLock<Arc<Context>>,
     pub(crate) locals: BTreeMap<String, Arc<Context>>,
     results: Vec<OnceLock<Finished>>,
+    /// What made each layer, for people.
+    titles: Mutex<BTreeMap<Digest, String>>,
     progress: Mutex<Progress>,
     changed: Condvar,
     first_id: Vec<StepId>,
@@ -78,6 +89,14 @@ impl Drop for Permit<'_, '_> {
         self.0.lock().running -= 1;
         self.0.changed.notify_all();
     }
+}
+
+/// A step that ran, and why.
+struct Kept {
+    reason: RunReason,
+    took: Duration,
+    ran: Ran,
+    no_cache: bool,
 }
 
 /// What a step that was not in the cache came to.
@@ -112,6 +131,7 @@ impl<'a> Solver<'a> {
             context: OnceLock::new(),
             locals: BTreeMap::new(),
             results: plan.stages.iter().map(|_| OnceLock::new()).collect(),
+            titles: Mutex::default(),
             progress: Mutex::default(),
             changed: Condvar::new(),
             first_id,
@@ -283,10 +303,16 @@ impl<'a> Solver<'a> {
     }
 
     fn stage_steps(&self, i: usize, stage: &Stage) -> Result<Finished, BuildError> {
+        let (mut chain_missed, mut barrier) = (false, None);
         let mut state = match &stage.start {
             Start::Scratch => State::empty(),
             Start::Image(image) => State::of_layers(image.layers.clone()),
-            Start::Stage(b) => self.wait_for(*b)?.state,
+            Start::Stage(b) => {
+                let below = self.wait_for(*b)?;
+                chain_missed = below.chain_missed;
+                barrier = below.barrier;
+                below.state
+            }
             Start::Local(name) => self.local_state(name)?,
             Start::Unknown => {
                 return Err(BuildError::line(
@@ -298,9 +324,12 @@ impl<'a> Solver<'a> {
         let mut steps = Vec::new();
         for (n, step) in stage.steps.iter().enumerate() {
             let id = self.first_id[i] + n as StepId;
-            match self.step(id, stage, step, &state) {
-                Ok(report) => {
+            match self.step(id, stage, step, &state, &mut barrier) {
+                Ok(mut report) => {
                     state = state.push(report.layer);
+                    self.name_layer(report.layer, step);
+                    chain_missed |= !report.same_parent;
+                    report.chain_would_run = chain_missed;
                     steps.push(report);
                 }
                 Err(e) => {
@@ -318,7 +347,20 @@ impl<'a> Solver<'a> {
                 }
             }
         }
-        Ok(Finished { state, steps })
+        Ok(Finished { state, steps, chain_missed, barrier })
+    }
+
+    fn name_layer(&self, layer: Digest, step: &Step) {
+        let title = match step.lines {
+            Some((line, _)) => format!("{} on line {line}", step.title),
+            None => step.title.clone(),
+        };
+        self.titles.lock().unwrap_or_else(PoisonError::into_inner).entry(layer).or_insert(title);
+    }
+
+    /// The step of this build that made a layer, for people.
+    pub(crate) fn title_of_layer(&self, layer: &Digest) -> Option<String> {
+        self.titles.lock().unwrap_or_else(PoisonError::into_inner).get(layer).cloned()
     }
 
     /// A directory given with `--build-context` that a stage starts from: its files as one layer.
@@ -338,15 +380,22 @@ impl<'a> Solver<'a> {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    fn step(&self, id: StepId, stage: &Stage, step: &Step, parent: &State) -> Result<StepReport, BuildError> {
+    fn step(
+        &self,
+        id: StepId,
+        stage: &Stage,
+        step: &Step,
+        parent: &State,
+        barrier: &mut Option<Digest>,
+    ) -> Result<StepReport, BuildError> {
         if self.is_cancelled() {
             return Err(BuildError::Interrupted);
         }
         self.listener.event(Event::Started { id });
-        let prepared = self.prepare(stage, step)?;
+        let prepared = self.prepare(stage, step, barrier)?;
         let key = prepared.key();
         if !step.no_cache
-            && let Some(report) = self.look_up(id, key, parent)?
+            && let Some(report) = self.look_up(id, &prepared, parent)?
         {
             return Ok(report);
         }
@@ -368,48 +417,35 @@ impl<'a> Solver<'a> {
         };
         if waited
             && !step.no_cache
-            && let Some(report) = self.look_up(id, key, parent)?
+            && let Some(report) = self.look_up(id, &prepared, parent)?
         {
             return Ok(report);
         }
-        let earlier = self.store.records(&key.digest, 16)?;
+        let earlier = self.store.records(&key.digest, RECORDS)?;
         let reason = match (step.no_cache, earlier.first()) {
             (true, _) => RunReason::NoCache,
-            (false, Some(_)) => RunReason::ParentChanged,
+            (false, Some(_)) => self.what_changed(&prepared, &earlier, parent)?,
             (false, None) => RunReason::First,
         };
         let permit = self.permit()?;
         let began = Instant::now();
         let ran = prepared.execute(self, id, parent)?;
         drop(permit);
-        self.keep(id, key, parent, &earlier, reason, began.elapsed(), ran, lock, step.no_cache)
+        let ran = Kept { reason, took: began.elapsed(), ran, no_cache: step.no_cache };
+        self.keep(id, key, parent, &earlier, ran, lock)
     }
 
-    fn look_up(&self, id: StepId, key: &Key, parent: &State) -> Result<Option<StepReport>, BuildError> {
-        let Some(r) = self.store.record_by_parent(&key.digest, &parent.chain())? else { return Ok(None) };
-        // A record whose layer was pruned is as good as none.
-        if !self.store.has_layer(&r.layer)? {
-            return Ok(None);
-        }
-        self.store.record_used(r.id);
-        let saved = Duration::from_millis(r.duration_ms);
-        self.listener.event(Event::Cached { id, rule: HitRule::SameParent, layer: r.layer, saved });
-        Ok(Some(StepReport { id, layer: r.layer, created: r.created, duration: saved, cached: true }))
-    }
-
-    #[allow(clippy::too_many_arguments)]
+    /// Keeps the result of a step that ran; takes an earlier layer instead if it is the same in all but times.
     fn keep(
         &self,
         id: StepId,
         key: &Key,
         parent: &State,
         earlier: &[Record],
-        reason: RunReason,
-        took: Duration,
-        ran: Ran,
+        kept: Kept,
         lock: StepLock,
-        no_cache: bool,
     ) -> Result<StepReport, BuildError> {
+        let Kept { reason, took, ran, no_cache } = kept;
         let mut created = Time::now();
         let mut adopted = None;
         if !no_cache {
@@ -441,14 +477,36 @@ impl<'a> Solver<'a> {
             inputs: key.inputs.clone(),
         };
         ran.batch.commit(vec![record], vec![lock])?;
-        self.listener.event(Event::Done {
+        // A copy runs nothing: where it gives what it gave before, it counts as reused.
+        let pure = reason == RunReason::Recomputed;
+        if pure && let Some(layer) = adopted {
+            self.listener.event(Event::Cached {
+                id,
+                rule: HitRule::SameObservations,
+                layer,
+                saved: Duration::ZERO,
+                detail: None,
+            });
+        } else {
+            let reason = if pure { RunReason::ParentChanged } else { reason };
+            self.listener.event(Event::Done {
+                id,
+                took,
+                reason: Some(reason),
+                layer: Some(layer),
+                bytes,
+                adopted: adopted.is_some(),
+            });
+        }
+        let cached = pure && adopted.is_some();
+        Ok(StepReport {
             id,
-            took,
-            reason: Some(reason),
-            layer: Some(layer),
-            bytes,
-            adopted: adopted.is_some(),
-        });
-        Ok(StepReport { id, layer, created, duration: took, cached: false })
+            layer,
+            created,
+            duration: took,
+            cached,
+            same_parent: false,
+            chain_would_run: false,
+        })
     }
 }

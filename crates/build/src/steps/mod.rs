@@ -1,13 +1,20 @@
 //! What each kind of step is made of: its key, and how it runs when no earlier result fits.
+//!
+//! # Barriers
+//!
+//! People put an ADD of a URL or of a git repository above a RUN to have it run again when what lies there changed, although the RUN
+//! reads nothing of it. So the digest of everything that a stage has downloaded so far is part of the key of its later RUNs.
 
 mod copy;
 mod run;
 mod workdir;
 
+use oci::Digest;
+
 use crate::error::BuildError;
 use crate::events::StepId;
-use crate::key::Key;
-use crate::plan::{Stage, Step, StepKind};
+use crate::key::{EMPTY_CHAIN, Key, chain};
+use crate::plan::{CopySource, Stage, Step, StepKind};
 use crate::solve::{Ran, Solver};
 use crate::state::State;
 
@@ -38,12 +45,25 @@ impl Prepared<'_> {
 }
 
 impl<'a> Solver<'a> {
-    /// Finds out a step's inputs. Waits for the stages that it takes from.
-    pub(crate) fn prepare(&self, stage: &'a Stage, step: &'a Step) -> Result<Prepared<'a>, BuildError> {
+    /// Finds out a step's inputs. Waits for the stages that it takes from. `barrier` is what the stage downloaded so far.
+    pub(crate) fn prepare(
+        &self,
+        stage: &'a Stage,
+        step: &'a Step,
+        barrier: &mut Option<Digest>,
+    ) -> Result<Prepared<'a>, BuildError> {
         Ok(match &step.kind {
             StepKind::Workdir(w) => Prepared::Workdir(workdir::PreparedWorkdir::new(w, self.plan.epoch)),
-            StepKind::Copy(c) => Prepared::Copy(Box::new(copy::PreparedCopy::new(self, step, c)?)),
-            StepKind::Run(r) => Prepared::Run(Box::new(run::PreparedRun::new(self, stage, step, r)?)),
+            StepKind::Copy(c) => {
+                let prepared = copy::PreparedCopy::new(self, step, c)?;
+                if c.sources.iter().any(|s| matches!(s, CopySource::Http(_) | CopySource::Git(_))) {
+                    *barrier = Some(chain(&barrier.unwrap_or(EMPTY_CHAIN), &prepared.key.digest));
+                }
+                Prepared::Copy(Box::new(prepared))
+            }
+            StepKind::Run(r) => {
+                Prepared::Run(Box::new(run::PreparedRun::new(self, stage, step, r, barrier.as_ref())?))
+            }
         })
     }
 }

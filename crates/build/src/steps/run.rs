@@ -81,6 +81,7 @@ impl<'p> PreparedRun<'p> {
         stage: &Stage,
         step: &'p Step,
         run: &'p Run,
+        barrier: Option<&oci::Digest>,
     ) -> Result<PreparedRun<'p>, BuildError> {
         let line = step.lines.map(|l| l.0);
         let insecure = match run.security.as_deref() {
@@ -115,6 +116,9 @@ impl<'p> PreparedRun<'p> {
         let o = solver.options;
         let mut inputs = Map::new();
         inputs.insert("step".into(), json!("run"));
+        if let Some(b) = barrier {
+            inputs.insert("barrier".into(), json!(b.hex()));
+        }
         inputs.insert("args".into(), json!(run.args));
         inputs.insert("env".into(), Value::Object(env));
         inputs.insert("cwd".into(), json!(run.cwd));
@@ -139,6 +143,7 @@ impl<'p> PreparedRun<'p> {
         let run = self.run;
         let tree = parent.tree(solver.store)?;
         let who = users::for_process(&run.user, &tree, solver.store)?;
+        let who_text = identity(&who);
         let mut env: Vec<(String, String)> = run.env.clone();
         env.extend(run.proxy.iter().filter(|(k, _)| !run.env.iter().any(|(e, _)| e == k)).cloned());
         env.extend(self.secret_env.iter().cloned());
@@ -185,7 +190,6 @@ impl<'p> PreparedRun<'p> {
         }
         let options = solver.options;
         let scratch = solver.store.scratch()?;
-        let views = 1 + mounts.iter().filter(|m| matches!(m.source, MountSource::View { .. })).count();
         let step = sandbox::Step {
             tree: tree.clone(),
             content,
@@ -236,7 +240,7 @@ impl<'p> PreparedRun<'p> {
         }
         let batch = solver.store.batch();
         let layer = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
-        let observations = self.observations(&tree, &outcome.seen, views);
+        let observations = self.observations(&tree, &outcome.seen, who_text);
         Ok(Ran { layer, batch, log: log.into_bytes(), observations })
     }
 
@@ -248,21 +252,41 @@ impl<'p> PreparedRun<'p> {
         }
     }
 
-    /// What the step learned, for all views; nothing if any view's list may lack something.
-    fn observations(&self, tree: &Tree, seen: &[sandbox::Seen], views: usize) -> Option<Vec<u8>> {
-        if seen.len() != views {
-            return None;
-        }
-        let mut all = vec![observe::observations(tree, &seen[0])?];
+    /// Whether what the step learns is all that it can depend on. A step without confinement may reach around its view.
+    pub(crate) fn may_be_observed(&self) -> bool {
+        !matches!(self.run.security.as_deref(), Some("insecure"))
+    }
+
+    /// Who the step runs as on this tree, in the form of [`observe::Recorded::identity`].
+    pub(crate) fn identity(&self, solver: &Solver<'_>, tree: &Tree) -> Result<String, BuildError> {
+        Ok(identity(&users::for_process(&self.run.user, tree, solver.store)?))
+    }
+
+    /// The trees that the step sees, the root first.
+    pub(crate) fn view_trees(&self, root: &Arc<Tree>) -> Vec<Arc<Tree>> {
         let mounted = self.mounts.iter().filter_map(|(_, s)| match s {
-            Source::View { tree, .. } => Some(tree),
+            Source::View { tree, .. } => Some(tree.clone()),
             _ => None,
         });
-        for (tree, seen) in mounted.zip(&seen[1..]) {
-            all.push(observe::observations(tree, seen)?);
-        }
-        Some(observe::encode(&all))
+        std::iter::once(root.clone()).chain(mounted).collect()
     }
+
+    /// What the step learned, for all views; nothing if any view's list may lack something.
+    fn observations(&self, tree: &Arc<Tree>, seen: &[sandbox::Seen], who: String) -> Option<Vec<u8>> {
+        let trees = self.view_trees(tree);
+        if seen.len() != trees.len() || !self.may_be_observed() {
+            return None;
+        }
+        let views =
+            trees.iter().zip(seen).map(|(t, s)| observe::observations(t, s)).collect::<Option<_>>()?;
+        Some(observe::encode(&observe::Recorded { identity: who, views }))
+    }
+}
+
+/// Everything about a user that a step can tell.
+fn identity(who: &users::Identity) -> String {
+    let groups: Vec<String> = who.groups.iter().map(u32::to_string).collect();
+    format!("{}:{}:{}:{}", who.uid, who.gid, groups.join(","), who.home.as_deref().unwrap_or("/"))
 }
 
 /// Finds what a `--mount` mounts. The text describes it for the key.

@@ -1,0 +1,141 @@
+//! Small trees, written and read as text.
+//!
+//! [`tree`] makes one of `(path, what)` pairs. [`lines`] and [`layer_lines`] show one line for each name: `d/` is a directory, `f: text` a
+//! file, `l -> to` a symbolic link, `b => a` a hard link, `p |` a pipe, `c c1:3` a device, `x gone` a whiteout, `d/ opaque`. What is not
+//! usual follows in brackets: another mode than 755 (directories) or 644 (all else; links have none), another owner than 0:0, xattrs.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use oci::content::MemoryContent;
+use oci::index::Attrs;
+use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
+
+/// What lies at a path of a test tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum N {
+    Dir,
+    File(&'static str),
+    Link(&'static str),
+    Hard(&'static str),
+    Fifo,
+    Char(u32, u32),
+}
+pub(crate) use N::{Char, Dir, Fifo, File, Hard, Link};
+
+/// A path, what lies there, and a change of its attributes.
+pub(crate) trait Row {
+    fn entry(&self) -> Entry;
+}
+
+impl Row for (&str, N) {
+    fn entry(&self) -> Entry {
+        let kind = match self.1 {
+            Dir => Kind::Directory { opaque: false },
+            File(text) => Kind::File { size: text.len() as u64, digest: text_digest(text) },
+            Link(to) => Kind::Symlink { target: to.into() },
+            Hard(to) => Kind::HardLink { target: to.into() },
+            Fifo => Kind::Fifo,
+            Char(major, minor) => Kind::CharDevice { major, minor },
+        };
+        let mode = match self.1 {
+            Dir => 0o755,
+            Link(_) => 0o777,
+            _ => 0o644,
+        };
+        Entry { path: self.0.into(), kind, attrs: Attrs { mode, ..Attrs::default() } }
+    }
+}
+
+impl Row for (&str, N, u32) {
+    fn entry(&self) -> Entry {
+        let mut e = (self.0, self.1).entry();
+        e.attrs.mode = self.2;
+        e
+    }
+}
+
+impl Row for (&str, N, u32, (u32, u32)) {
+    fn entry(&self) -> Entry {
+        let mut e = (self.0, self.1, self.2).entry();
+        (e.attrs.uid, e.attrs.gid) = self.3;
+        e
+    }
+}
+
+static TEXTS: LazyLock<Mutex<HashMap<Digest, String>>> = LazyLock::new(Mutex::default);
+
+/// The digest of a text, remembered so that a listing can show the text.
+pub(crate) fn text_digest(text: &str) -> Digest {
+    let digest = Digest::of(text.as_bytes());
+    TEXTS.lock().unwrap().insert(digest, text.to_owned());
+    digest
+}
+
+/// Every text that a test tree of this process has.
+pub(crate) fn content() -> MemoryContent {
+    let mut out = MemoryContent::default();
+    for text in TEXTS.lock().unwrap().values() {
+        out.add(text.as_bytes());
+    }
+    out
+}
+
+pub(crate) fn layer<R: Row>(rows: &[R]) -> LayerIndex {
+    layer_of(rows.iter().map(Row::entry).collect())
+}
+
+pub(crate) fn layer_of(entries: Vec<Entry>) -> LayerIndex {
+    LayerIndex::from_entries(entries).unwrap()
+}
+
+pub(crate) fn tree<R: Row>(rows: &[R]) -> Tree {
+    tree_of(rows.iter().map(Row::entry).collect())
+}
+
+pub(crate) fn tree_of(entries: Vec<Entry>) -> Tree {
+    Tree::from_layers([&layer_of(entries)]).unwrap()
+}
+
+fn line(e: &Entry) -> String {
+    let path = String::from_utf8_lossy(&e.path);
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let (mut out, usual) = match &e.kind {
+        Kind::Directory { opaque } => (format!("{path}/{}", if *opaque { " opaque" } else { "" }), 0o755),
+        Kind::File { digest, size } => {
+            let known = TEXTS.lock().unwrap().get(digest).cloned();
+            (format!("{path}: {}", known.unwrap_or_else(|| format!("({size} bytes)"))), 0o644)
+        }
+        Kind::Symlink { target } => (format!("{path} -> {}", text(target)), e.attrs.mode),
+        Kind::HardLink { target } => (format!("{path} => {}", text(target)), e.attrs.mode),
+        Kind::Fifo => (format!("{path} |"), 0o644),
+        Kind::CharDevice { major, minor } => (format!("{path} c{major}:{minor}"), 0o644),
+        Kind::BlockDevice { major, minor } => (format!("{path} b{major}:{minor}"), 0o644),
+        Kind::Whiteout => (format!("{path} gone"), 0),
+    };
+    let mut odd = Vec::new();
+    if e.attrs.mode != usual {
+        odd.push(format!("{:o}", e.attrs.mode));
+    }
+    if (e.attrs.uid, e.attrs.gid) != (0, 0) && !matches!(e.kind, Kind::HardLink { .. }) {
+        odd.push(format!("{}:{}", e.attrs.uid, e.attrs.gid));
+    }
+    odd.extend(e.attrs.xattrs.iter().map(|(k, v)| format!("{}={}", text(k), text(v))));
+    if !odd.is_empty() {
+        out.push_str(&format!(" [{}]", odd.join(" ")));
+    }
+    out
+}
+
+/// The names of a layer.
+pub(crate) fn layer_lines(layer: &LayerIndex) -> Vec<String> {
+    layer.entries().iter().map(line).collect()
+}
+
+/// The names of a tree, without the root.
+pub(crate) fn lines(tree: &Tree) -> Vec<String> {
+    tree.flatten().iter().filter(|e| !e.path.is_empty()).map(line).collect()
+}
+
+/// A time that is not the default.
+pub(crate) const SOME_TIME: Time = Time::from_secs(1_000_000_000);
