@@ -116,11 +116,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let seen = &outcome.seen[0];
         writeln!(
             out,
-            "{:?} {:?} inodes {} absent {}",
+            "{:?} {:?} inodes {} absent {} incomplete {:?}",
             outcome.exit,
             outcome.stats,
             seen.inodes.len(),
-            seen.absent.len()
+            seen.absent.len(),
+            seen.incomplete
         )?;
         if verbose {
             for (id, bits) in &seen.inodes {

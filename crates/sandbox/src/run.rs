@@ -2,6 +2,7 @@
 
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as Std};
 use std::sync::{Arc, mpsc};
@@ -245,7 +246,8 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
     let lost = |what: &'static str| move |e: io::Error| SandboxError::Lost(format!("{what}: {e}"));
     let (ours, theirs) = channel::pair().map_err(|e| lost("make a socket")(e.into()))?;
     let mut command = Command::new(crate::exe::path());
-    command.arg(crate::INIT_ARG).env_clear().stdin(Std::from(theirs));
+    // What ps shows; the path of the executable would be that of a file descriptor.
+    command.arg0("layercake").arg(crate::INIT_ARG).env_clear().stdin(Std::from(theirs));
     let (mut stdout, mut stderr) = (None, None);
     match step.stdio {
         Stdio::Pipes => {

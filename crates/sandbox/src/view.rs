@@ -86,6 +86,13 @@ impl View {
         self.root
     }
 
+    /// Whether some inode has an access control list.
+    pub(crate) fn has_acls(&self) -> bool {
+        let is_acl = |name: &[u8]| name.starts_with(b"system.posix_acl_");
+        let has_acl = |id| self.tree.get(id).is_some_and(|i| i.attrs.xattrs.iter().any(|(n, _)| is_acl(n)));
+        self.tree.has_xattrs() && (0..self.tree.len() as Id).any(has_acl)
+    }
+
     /// Whether `id` is an inode of the tree.
     pub(crate) fn is_real(&self, id: Id) -> bool {
         (id as usize) < self.tree.len()

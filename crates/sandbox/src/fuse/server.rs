@@ -228,13 +228,17 @@ impl Server {
         if major != MAJOR {
             return Err(Errno::PROTO);
         }
-        let wanted = flag::ASYNC_READ
+        let mut wanted = flag::ASYNC_READ
             | flag::BIG_WRITES
             | flag::NO_OPEN_SUPPORT
             | flag::PARALLEL_DIROPS
             | flag::MAX_PAGES
             | flag::CACHE_SYMLINKS
             | flag::NO_OPENDIR_SUPPORT;
+        // With it, the kernel asks for the lists of every inode.
+        if self.view.has_acls() {
+            wanted |= flag::POSIX_ACL;
+        }
         out.init(minor.min(MINOR), MAX_READ as u32, flags & wanted);
         Ok(())
     }

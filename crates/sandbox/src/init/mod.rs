@@ -48,6 +48,8 @@ pub(crate) fn main() -> ! {
 }
 
 fn run(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> Done<()> {
+    // It was taken from the path of a file descriptor.
+    let _ = rustix::thread::set_name(c"layercake-init");
     // Signals of the terminal are the parent's business.
     let _ = rustix::process::setsid();
     let dumpable = rustix::process::DumpableBehavior::NotDumpable;

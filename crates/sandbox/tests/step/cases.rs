@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("changes_lie_in_the_upper_directory", changes_lie_in_the_upper_directory),
     ("attributes_and_listings_are_those_of_the_index", attributes_and_listings_are_those_of_the_index),
     ("xattrs_are_shown_but_for_those_of_overlayfs", xattrs_are_shown_but_for_those_of_overlayfs),
+    ("access_control_lists_are_obeyed", access_control_lists_are_obeyed),
     ("large_files_arrive_whole", large_files_arrive_whole),
     ("many_readers_at_once", many_readers_at_once),
     ("content_that_is_gone_or_short_fails_the_step", content_that_is_gone_or_short_fails_the_step),
@@ -244,6 +245,30 @@ fn xattrs_are_shown_but_for_those_of_overlayfs() {
         Builder::new().file("/f", "x").step(&["xattr", "/f", "user.note", ":", "xattrs", "/f"]).run();
     assert_eq!(without.out[1], "");
     assert_eq!(without.outcome.seen[0].incomplete, None);
+}
+
+fn access_control_lists_are_obeyed() {
+    // Version 2; the owner rw, user 1000 r, the group nothing, mask r, others nothing.
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(1u16, 6u16, u32::MAX), (2, 4, 1000), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)]
+    {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    for (uid, expected) in [(1000, "for one"), (1001, &*errno(libc::EACCES))] {
+        let ran = Builder::new()
+            .file("/f", "for one")
+            .with(|e| {
+                e.attrs.mode = 0o640;
+                e.attrs.xattrs = vec![(b"system.posix_acl_access".to_vec(), acl.clone())];
+            })
+            .step(&["read", "/f"])
+            .change(|s| s.user = User { uid, gid: 1000, groups: Vec::new() })
+            .run();
+        assert_eq!(ran.out, [expected]);
+    }
 }
 
 fn large_files_arrive_whole() {

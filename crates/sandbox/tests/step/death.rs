@@ -90,29 +90,38 @@ fn a_dropped_step_is_gone() {
 
 /// The role of a parent that starts a step and waits to be killed.
 pub(crate) fn parent(args: &[String]) {
-    let (running, scratch) =
-        Builder::new().step(&["leave-behind", ":", "read", &args[0], ":", "sleep"]).spawn();
+    let ops = ["pid", ":", "leave-behind", ":", "read", &args[0], ":", "sleep"];
+    let (mut running, scratch) = Builder::new().step(&ops).spawn();
+    wait_for_line(running.stdout.take().expect("a pipe"), "1");
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{}", scratch.path().display());
     let _ = out.flush();
     let _ = running.wait();
 }
 
+struct KilledOnDrop(std::process::Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it is ours");
+    }
+}
+
 fn nothing_survives_a_killed_parent() {
     let mark = mark(3);
-    let mut parent = std::process::Command::new("/proc/self/exe")
+    let parent = std::process::Command::new("/proc/self/exe")
         .args(["parent", &mark])
         .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut parent = KilledOnDrop(parent.unwrap());
     let mut place = String::new();
-    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut place).unwrap();
+    BufReader::new(parent.0.stdout.take().unwrap()).read_line(&mut place).unwrap();
     let place = place.trim();
     assert!(Path::new(place).join("upper").is_dir());
     let running = remains(&mark);
     assert!(running.iter().any(|r| r.contains("/probe")), "{running:?}");
-    parent.kill().unwrap();
-    parent.wait().unwrap();
+    drop(parent);
     assert_gone(&mark);
     assert_gone(place);
     std::fs::remove_dir_all(place).expect("nothing holds the scratch directory");
