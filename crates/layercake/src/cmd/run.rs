@@ -1,5 +1,6 @@
 //! `layercake run`: a command on the files of an image, which are served and not unpacked. Nothing of it is kept.
 
+mod lent;
 mod options;
 mod process;
 mod terminal;
@@ -8,7 +9,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use oci::Content;
 use oci::platform::Platform;
 use sandbox::{Network, Security, Step, User};
 use store::Store;
@@ -158,10 +158,10 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
         env.push(("HOME".into(), who.home.clone().unwrap_or_else(|| "/".into())));
     }
     let scratch = store.scratch()?;
-    let content: Arc<dyn Content> = Arc::new(store.clone());
+    let content = lent::Lent::new(&store);
     let step = Step {
         tree,
-        content,
+        content: content.clone(),
         scratch: scratch.path().to_owned(),
         argv,
         env,
@@ -177,7 +177,9 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
         rlimits,
         stdio: process::stdio(args.interactive, args.tty),
     };
-    process::run(step, args.interactive, &signals)
+    let code = process::run(step, args.interactive, &signals);
+    content.take_back();
+    code
 }
 
 /// The image, pulled if need be.

@@ -26,6 +26,11 @@ pub(crate) struct Frame {
 pub(crate) trait Model: Send + 'static {
     /// The next frame, for a terminal of so many columns, with at most so many live lines.
     fn frame(&mut self, now: Instant, width: usize, height: usize) -> Frame;
+
+    /// Lines to print when the region goes.
+    fn last(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Number of characters that are seen: without styles.
@@ -88,7 +93,9 @@ impl<M: Model> Shared<M> {
 
     fn draw(&self, s: &mut State<M>, note: Option<&str>, with_live: bool) {
         let (columns, rows) = size();
-        let mut frame = s.model.frame(Instant::now(), columns, rows.saturating_sub(1).max(1));
+        // A full row would leave the cursor where terminals do not agree on what erasing to its end means.
+        let wide = columns.saturating_sub(1).max(1);
+        let mut frame = s.model.frame(Instant::now(), wide, rows.saturating_sub(1).max(1));
         frame.above.extend(note.map(str::to_owned));
         if !with_live {
             frame.live.clear();
@@ -156,7 +163,12 @@ impl<M: Model> Drop for Region<M> {
         if let Some(t) = self.thread.take() {
             let _ = t.join();
         }
-        self.shared.clear();
+        let last = self.shared.lock().model.last();
+        match last.as_slice() {
+            [] => self.shared.clear(),
+            // The region is closed: nothing is drawn below them.
+            lines => self.shared.above(&lines.join("\n")),
+        }
     }
 }
 
