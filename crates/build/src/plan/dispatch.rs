@@ -251,16 +251,19 @@ pub(super) fn dispatch<E>(
             cx.scope.history(text, false);
         }
         Instruction::Arg(defs) => {
-            let mut text = Vec::new();
+            let mut values = Vec::new();
             for def in defs {
-                let value = match (choices.build_args.get(&def.key), &def.value) {
+                values.push(match (choices.build_args.get(&def.key), &def.value) {
                     (Some(given), _) => {
                         globals.consumed.insert(def.key.clone());
                         Some(given.clone())
                     }
                     (None, Some(default)) => Some(cx.word(default)?),
                     (None, None) => globals.args.get(&def.key).cloned(),
-                };
+                });
+            }
+            let mut text = Vec::new();
+            for (def, value) in defs.iter().zip(values) {
                 if let Some(v) = &value {
                     cx.scope.set_env(&def.key, v);
                 }

@@ -9,6 +9,8 @@
 mod dispatch;
 mod expose;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::BTreeMap;

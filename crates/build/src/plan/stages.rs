@@ -171,21 +171,20 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
             }
             inherited.extend(statement);
         }
-        // A trigger may name a stage or image that nothing needed so far: it is planned first, and this stage again.
+        // A trigger may name a stage or image that nothing needed so far: what it needs is planned first, and then this stage again.
         if !inherited.is_empty() {
-            let before = drafts[i].deps.clone();
+            let before = drafts[i].deps.len();
             for s in &inherited {
                 link(s, i, file.directives.escape, &mut drafts, &names)?;
             }
-            scopes.resize_with(drafts.len(), || None);
-            planned.resize_with(drafts.len(), || None);
-            let new: Vec<usize> =
-                drafts[i].deps.difference(&before).copied().filter(|&d| planned[d].is_none()).collect();
-            if !new.is_empty() {
+            if drafts[i].deps.len() > before {
+                scopes.resize_with(drafts.len(), || None);
+                planned.resize_with(drafts.len(), || None);
                 no_cycles(&drafts)?;
                 needed = reachable(&drafts, target);
-                needed.extend(&new);
-                order.splice(next..next, new.into_iter().chain([i]));
+                let images = (numbered..drafts.len()).chain(0..i).filter(|&d| planned[d].is_none());
+                let first: Vec<usize> = images.chain([i]).collect();
+                order.splice(next..next, first);
                 continue;
             }
         }
@@ -443,42 +442,45 @@ fn reachable(drafts: &[Draft<'_>], target: usize) -> BTreeSet<usize> {
     seen
 }
 
+/// A stage that needs itself is an error. Not recursive: a hostile file may have a hundred thousand stages in a row.
 fn no_cycles<E>(drafts: &[Draft<'_>]) -> Result<(), PlanError<E>> {
-    fn visit(i: usize, drafts: &[Draft<'_>], state: &mut [u8], path: &mut Vec<usize>) -> Option<Vec<usize>> {
-        match state[i] {
-            2 => return None,
-            1 => {
-                let from = path.iter().position(|&p| p == i).unwrap_or(0);
-                return Some(path[from..].to_vec());
+    let mut done = vec![false; drafts.len()];
+    for start in 0..drafts.len() {
+        // The stages on the way here, each with what it needs and is still to be looked at.
+        let mut path: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut on_path = BTreeSet::new();
+        let mut next = Some(start);
+        loop {
+            if let Some(i) = next.take().filter(|&i| !done[i]) {
+                if !on_path.insert(i) {
+                    let from = path.iter().position(|(p, _)| *p == i).unwrap_or(0);
+                    return Err(cycle(drafts, &path[from..]));
+                }
+                path.push((i, drafts[i].deps.iter().rev().copied().collect()));
             }
-            _ => {}
-        }
-        state[i] = 1;
-        path.push(i);
-        for &d in &drafts[i].deps {
-            if let Some(c) = visit(d, drafts, state, path) {
-                return Some(c);
+            let Some((i, rest)) = path.last_mut() else { break };
+            next = rest.pop();
+            if next.is_none() {
+                done[*i] = true;
+                on_path.remove(i);
+                path.pop();
             }
-        }
-        path.pop();
-        state[i] = 2;
-        None
-    }
-    let mut state = vec![0; drafts.len()];
-    for i in 0..drafts.len() {
-        if let Some(cycle) = visit(i, drafts, &mut state, &mut Vec::new()) {
-            let name = |i: &usize| {
-                if drafts[*i].name.is_empty() { format!("stage-{i}") } else { drafts[*i].name.clone() }
-            };
-            let mut text: Vec<String> = cycle.iter().map(name).collect();
-            text.extend(cycle.first().map(name));
-            return Err(at(
-                drafts[cycle[0]].line,
-                format!("circular dependency detected on stage: {}", text.join(" -> ")),
-            ));
         }
     }
     Ok(())
+}
+
+fn cycle<E>(drafts: &[Draft<'_>], path: &[(usize, Vec<usize>)]) -> PlanError<E> {
+    let name = |i: usize| match drafts[i].name.as_str() {
+        "" => format!("stage-{i}"),
+        name => name.to_owned(),
+    };
+    let mut text: Vec<String> = path.iter().take(20).map(|(i, _)| name(*i)).collect();
+    if path.len() > text.len() {
+        text.push("...".to_owned());
+    }
+    text.push(name(path[0].0));
+    at(drafts[path[0].0].line, format!("circular dependency detected on stage: {}", text.join(" -> ")))
 }
 
 /// What a stage inherits from its base.
