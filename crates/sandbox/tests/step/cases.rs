@@ -399,6 +399,8 @@ fn commands_that_cannot_be_executed() {
 }
 
 fn what_surrounds_the_command() {
+    // A descriptor of ours that survives exec must not reach the command.
+    let _leaked = rustix::io::dup(std::fs::File::open("/etc").unwrap()).unwrap();
     let ran = Builder::new()
         .dir("/w", 0o755)
         .step(&[

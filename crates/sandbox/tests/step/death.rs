@@ -1,7 +1,7 @@
 //! Ends before the end: signals, dropped steps, a parent that is killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sandbox::Exit;
@@ -16,21 +16,27 @@ pub(crate) const CASES: &[Case] = &[
     ("nothing_survives_a_killed_parent", nothing_survives_a_killed_parent),
 ];
 
-/// Processes of steps that have `mark` in their arguments, and processes that have a mount with it.
-fn remains(mark: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let path = entry.path();
-        let read = |file: &str| std::fs::read(path.join(file)).unwrap_or_default();
-        let contains = |text: &[u8]| text.windows(mark.len()).any(|w| w == mark.as_bytes());
-        let pid: Option<u32> = entry.file_name().to_str().and_then(|n| n.parse().ok());
-        if pid.is_some_and(|p| p != std::process::id())
-            && (contains(&read("cmdline")) || contains(&read("mountinfo")))
-        {
-            found.push(format!("{path:?} {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
-        }
-    }
-    found
+/// Files of /proc of other processes, as (process, file) -> content.
+fn others(file: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    let other = |name: &str| name.parse().is_ok_and(|pid: u32| pid != std::process::id());
+    let processes = entries.filter(|e| e.file_name().to_str().is_some_and(other)).map(|e| e.path());
+    processes.map(|p| (p.clone(), std::fs::read(p.join(file)).unwrap_or_default())).collect()
+}
+
+fn contains(text: &[u8], mark: &str) -> bool {
+    text.windows(mark.len()).any(|w| w == mark.as_bytes())
+}
+
+/// Processes of steps that have `mark` in their arguments.
+fn processes(mark: &str) -> Vec<PathBuf> {
+    others("cmdline").into_iter().filter(|(_, text)| contains(text, mark)).map(|(p, _)| p).collect()
+}
+
+/// The same, and processes that have a mount with it.
+fn remains(mark: &str) -> Vec<PathBuf> {
+    let mounts = others("mountinfo").into_iter().filter(|(_, text)| contains(text, mark)).map(|(p, _)| p);
+    processes(mark).into_iter().chain(mounts).collect()
 }
 
 /// Nothing of the step is left, at the latest after a moment in which the kernel takes things down.
@@ -78,10 +84,18 @@ fn signals_reach_the_first_process() {
 
 fn a_dropped_step_is_gone() {
     let mark = mark(2);
-    let (mut running, scratch) = Builder::new().step(&["pid", ":", "read", &mark, ":", "sleep"]).spawn();
-    wait_for_line(running.stdout.take().expect("a pipe"), "1");
+    // Many processes, so that killing them takes a moment.
+    let (running, scratch) = Builder::new().step(&["in-parallel", "30", "read", &mark, ":", "sleep"]).spawn();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let processes = loop {
+        let found = processes(&mark);
+        if found.len() == 31 {
+            break found;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+    };
     drop(running);
-    let alive: Vec<String> = remains(&mark).into_iter().filter(|r| r.contains("probe")).collect();
+    let alive: Vec<&PathBuf> = processes.iter().filter(|p| p.exists()).collect();
     assert!(alive.is_empty(), "processes are gone when drop returns: {alive:?}");
     let place = scratch.path().to_str().unwrap().to_owned();
     assert_gone(&place);
@@ -119,8 +133,7 @@ fn nothing_survives_a_killed_parent() {
     BufReader::new(parent.0.stdout.take().unwrap()).read_line(&mut place).unwrap();
     let place = place.trim();
     assert!(Path::new(place).join("upper").is_dir());
-    let running = remains(&mark);
-    assert!(running.iter().any(|r| r.contains("/probe")), "{running:?}");
+    assert_eq!(processes(&mark).len(), 2, "the parent and the probe");
     drop(parent);
     assert_gone(&mark);
     assert_gone(place);
