@@ -263,7 +263,7 @@ impl Model for Screen {
         let room = height.saturating_sub(1);
         // One line for each step, then what is left for their output, in equal parts.
         let shown = if self.running.len() > room { room.saturating_sub(1) } else { self.running.len() };
-        let below = if shown == 0 { 0 } else { (room - shown) / shown };
+        let below = room.saturating_sub(shown).checked_div(shown).unwrap_or(0);
         for r in &self.running[..shown] {
             live.push(row(&self.title(r.id), &seconds(r.began, now), width));
             let lines = r.below(width, below.min(TAIL + 4)).into_iter();

@@ -1,0 +1,371 @@
+//! A build context, a store and the program.
+//!
+//! ```text
+//! let Some(mut b) = Build::new() else { return };
+//! let out = b.dockerfile("FROM scratch\n…").file("a", "…").run();
+//! assert_eq!(out.code, 0, "{out}");
+//! ```
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Begins a Dockerfile: an image with a shell and some programs, in one step.
+pub(crate) const BASE: &str = "FROM scratch AS base\nCOPY bin /bin\n";
+
+const PROGRAMS: &[&str] = &[
+    "awk", "cat", "df", "echo", "env", "false", "head", "hostname", "id", "ln", "ls", "mkdir", "readlink",
+    "rm", "sh", "sleep", "stty", "tail", "test", "touch", "true", "wc",
+];
+/// Far more than anything here takes: only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks whether a process has ended, and leaves it to be waited for.
+const LEFT: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Says why a test does not run; fails where everything must.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("LAYERCAKE_TEST_ALL").is_none(), "must not be skipped here: {why}");
+    eprintln!("skipped: {why}");
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: i32,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Ran,
+    Cached,
+}
+pub(crate) use Step::{Cached, Ran};
+
+impl Outcome {
+    /// The steps of a plain log that ended well, in the order of their numbers, without tasks.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let mut out: Vec<(u32, Step)> = Vec::new();
+        let lines = || self.stderr.lines().filter_map(|l| l.strip_prefix('#')?.split_once(' '));
+        for (id, rest) in lines() {
+            let step = match rest.split(' ').next() {
+                Some("DONE") => Ran,
+                Some("CACHED") => Cached,
+                _ => continue,
+            };
+            let task = lines().any(|(i, r)| i == id && r.starts_with("[internal]"));
+            if let (false, Ok(id)) = (task, id.parse()) {
+                out.push((id, step));
+            }
+        }
+        out.sort_by_key(|(id, _)| *id);
+        out.into_iter().map(|(_, s)| s).collect()
+    }
+
+    /// Asserts that the command succeeded; gives what it printed, without the last line feed.
+    pub(crate) fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{self}");
+        self.stdout.trim_end_matches('\n')
+    }
+
+    /// The same as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(self.ok()).unwrap_or_else(|e| panic!("{e}: {self}"))
+    }
+}
+
+/// A context, a store, and the program.
+pub(crate) struct Build {
+    dir: TempDir,
+    flags: Vec<String>,
+}
+
+impl Build {
+    /// `None`, with the reason said, where steps cannot run. The context holds `bin`, with busybox under its names.
+    pub(crate) fn new() -> Option<Build> {
+        if !rustix::process::geteuid().is_root() {
+            skip("needs root");
+            return None;
+        }
+        if !Path::new("/dev/fuse").exists() {
+            skip("needs /dev/fuse");
+            return None;
+        }
+        if !Path::new(BUSYBOX).exists() {
+            skip("needs /bin/busybox (package busybox-static)");
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("layercake-it-").tempdir().unwrap();
+        let bin = dir.path().join("context/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+        for name in PROGRAMS {
+            std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
+        }
+        Some(Build { dir, flags: Vec::new() })
+    }
+
+    /// A second store.
+    pub(crate) fn another() -> Build {
+        Build::new().expect("there was one already")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// Sets the Dockerfile.
+    pub(crate) fn dockerfile(&mut self, text: &str) -> &mut Build {
+        self.file("Dockerfile", text)
+    }
+
+    /// Sets a file of the context.
+    pub(crate) fn file(&mut self, name: &str, text: &str) -> &mut Build {
+        let path = self.path("context").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Adds a flag to all builds that follow.
+    pub(crate) fn flag(&mut self, flag: &str) -> &mut Build {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    fn build_words(&self) -> Vec<String> {
+        let mut words: Vec<String> = ["build", "--progress=plain", "-t", "t"].map(str::to_owned).into();
+        words.extend(self.flags.iter().cloned());
+        words.push(self.path("context").display().to_string());
+        words
+    }
+
+    /// Builds the context as `t`.
+    pub(crate) fn run(&self) -> Outcome {
+        let words = self.build_words();
+        self.layercake(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Starts a build.
+    pub(crate) fn start_build(&self) -> Started {
+        let words = self.build_words();
+        self.start(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The program with these words, on this store, and with nothing of the user's settings.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if ["LAYERCAKE_", "DOCKER_", "BUILDKIT_", "REGISTRY_"].iter().any(|p| name.starts_with(p))
+                || name.to_lowercase().ends_with("_proxy")
+                || name == "SOURCE_DATE_EPOCH"
+            {
+                c.env_remove(name);
+            }
+        }
+        c.args(words)
+            .env("LAYERCAKE_ROOT", self.store())
+            .env("HOME", self.dir.path())
+            .current_dir(self.dir.path());
+        c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        c
+    }
+
+    /// Runs the program.
+    pub(crate) fn layercake(&self, words: &[&str]) -> Outcome {
+        finish(self.command(words).spawn().unwrap())
+    }
+
+    /// Runs the program with an input.
+    pub(crate) fn layercake_with(&self, words: &[&str], input: &[u8]) -> Outcome {
+        let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|s| {
+            // Who does not read its input to the end closes the pipe.
+            s.spawn(move || stdin.write_all(input).ok());
+            finish(child)
+        })
+    }
+
+    /// Starts the program.
+    pub(crate) fn start(&self, words: &[&str]) -> Started {
+        let mut child = self.command(words).spawn().unwrap();
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let watchdog = Some(Watchdog::of(&child));
+        Started { child, watchdog, out: out.map(BufReader::new), err: err.map(BufReader::new) }
+    }
+
+    /// Asserts that nothing of this store is mounted anywhere, that its temporary directory is empty, and that no process has
+    /// `mark` among its words. What ends in the background is waited for.
+    pub(crate) fn assert_clean(&self, mark: &str) {
+        let store = self.store().display().to_string();
+        let left = || {
+            let tmp = std::fs::read_dir(self.store().join("tmp")).map_or(0, Iterator::count);
+            let mut left: Vec<String> = (tmp > 0).then(|| format!("{tmp} in tmp")).into_iter().collect();
+            left.extend(processes().filter(|p| p.words.contains(mark)).map(|p| p.words));
+            left.extend(
+                processes().filter(|p| p.mounts.contains(&store)).map(|p| format!("mounts of {}", p.words)),
+            );
+            left
+        };
+        wait_until("nothing is left", || {
+            left().is_empty().then_some(()).ok_or_else(|| format!("{:?}", left()))
+        });
+    }
+
+    /// As [`Build::assert_clean`], but for files: those of a killed process are removed by the next one.
+    pub(crate) fn assert_nothing_runs(&self, mark: &str) {
+        let store = self.store().display().to_string();
+        let left =
+            || processes().filter(|p| p.words.contains(mark) || p.mounts.contains(&store)).map(|p| p.words);
+        wait_until("nothing runs", || match left().next() {
+            None => Ok(()),
+            Some(p) => Err(p),
+        });
+    }
+}
+
+/// Waits for something that comes soon, and fails if it does not.
+pub(crate) fn wait_until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match check() {
+            Ok(v) => return v,
+            Err(e) if begin.elapsed() > PATIENCE => panic!("{what}: {e}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+struct Process {
+    words: String,
+    mounts: String,
+}
+
+fn processes() -> impl Iterator<Item = Process> {
+    let own = std::process::id().to_string();
+    let dirs = std::fs::read_dir("/proc").unwrap().flatten();
+    dirs.filter(move |d| {
+        let name = d.file_name();
+        let name = name.to_string_lossy();
+        name != own && name.bytes().all(|c| c.is_ascii_digit())
+    })
+    .map(|d| {
+        let read = |f: &str| std::fs::read(d.path().join(f)).unwrap_or_default();
+        let text = |b: Vec<u8>| String::from_utf8_lossy(&b).replace('\0', " ");
+        Process { words: text(read("cmdline")), mounts: text(read("mountinfo")) }
+    })
+}
+
+/// Kills a program that does not end: then the test fails instead of waiting for ever.
+struct Watchdog(#[allow(dead_code, reason = "its end is what counts")] mpsc::Sender<()>);
+
+impl Watchdog {
+    fn of(child: &Child) -> Watchdog {
+        let pid = Pid::from_child(child);
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            // The sender is dropped before the program is waited for, so the number is still its own.
+            if receiver.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("it did not end, and is killed");
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        Watchdog(sender)
+    }
+}
+
+fn finish(mut child: Child) -> Outcome {
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let watchdog = Some(Watchdog::of(&child));
+    Started { child, watchdog, out: out.map(BufReader::new), err: err.map(BufReader::new) }.finish()
+}
+
+/// The program while it runs.
+pub(crate) struct Started {
+    child: Child,
+    watchdog: Option<Watchdog>,
+    out: Option<BufReader<std::process::ChildStdout>>,
+    err: Option<BufReader<std::process::ChildStderr>>,
+}
+
+fn until(reader: &mut impl BufRead, wanted: &str) -> String {
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        let n = reader.read_line(&mut line).unwrap();
+        assert!(n > 0, "it ended without {wanted:?}: {seen}");
+        seen.push_str(&line);
+        if line.contains(wanted) {
+            return seen;
+        }
+    }
+}
+
+impl Started {
+    /// Reads standard output up to a line that has this.
+    pub(crate) fn stdout_until(&mut self, wanted: &str) {
+        until(self.out.as_mut().unwrap(), wanted);
+    }
+
+    /// Reads standard error up to a line that has this.
+    pub(crate) fn stderr_until(&mut self, wanted: &str) {
+        until(self.err.as_mut().unwrap(), wanted);
+    }
+
+    /// Ends the reading of standard output, as `| head` does.
+    pub(crate) fn close_stdout(&mut self) {
+        self.out = None;
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end; the outcome has what was not read yet. A signal gives code -1.
+    pub(crate) fn finish(mut self) -> Outcome {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        std::thread::scope(|s| {
+            s.spawn(|| self.out.as_mut().map(|o| o.read_to_string(&mut stdout).unwrap()));
+            self.err.as_mut().map(|e| e.read_to_string(&mut stderr).unwrap());
+        });
+        wait_until("it has ended", || match waitid(WaitId::Pid(Pid::from_child(&self.child)), LEFT) {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        self.watchdog = None;
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Outcome { stdout, stderr, code }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

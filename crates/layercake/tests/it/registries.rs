@@ -1,0 +1,133 @@
+//! `push`, `pull`, `login` and `logout` against a real registry (Docker's, the package docker-registry).
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::lab::{BASE, Build, skip, wait_until};
+
+const PROGRAM: &str = "/usr/bin/docker-registry";
+/// `user` with the password `secret`, as bcrypt.
+const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+/// A registry on a port of its own.
+struct Registry {
+    child: Child,
+    host: String,
+}
+
+impl Registry {
+    /// `None`, with the reason said, where there is no such program.
+    fn start(b: &Build, with_password: bool) -> Option<Registry> {
+        if !Path::new(PROGRAM).exists() {
+            skip("needs docker-registry");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = |name: &str| b.path(name).display().to_string();
+        let auth = if with_password {
+            std::fs::write(b.path("htpasswd"), HTPASSWD).unwrap();
+            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path("htpasswd"))
+        } else {
+            String::new()
+        };
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"127.0.0.1:{port}\"}}\n{auth}",
+            path("registry")
+        );
+        std::fs::write(b.path("registry.yml"), config).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", &path("registry.yml")]).stdout(Stdio::null()).stderr(Stdio::null());
+        let registry = Registry { child: command.spawn().unwrap(), host: format!("127.0.0.1:{port}") };
+        wait_until("the registry listens", || {
+            TcpStream::connect(&registry.host).map(drop).map_err(|e| e.to_string())
+        });
+        Some(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_image_goes_to_a_registry_and_comes_back() {
+    let Some(mut b) = Build::new() else { return };
+    let Some(r) = Registry::start(&b, false) else { return };
+    b.dockerfile(&format!("{BASE}RUN echo content > /file\nCMD [\"cat\", \"/file\"]\n")).run().ok();
+    let name = format!("{}/some/repo:1", r.host);
+    let out = b.layercake(&["push", &name]);
+    assert_eq!(out.code, 1, "it has no such name yet: {out}");
+    b.layercake(&["tag", "t", &name]).ok();
+    let out = b.layercake(&["push", &name]);
+    let digest = out.ok().to_owned();
+    assert!(digest.starts_with("sha256:") && !out.stderr.contains("exists"), "{out}");
+    let out = b.layercake(&["push", &name]);
+    assert_eq!((out.ok(), out.stderr.matches(" exists").count()), (digest.as_str(), 3), "{out}");
+
+    let other = Build::another();
+    let out = other.layercake(&["pull", &name]);
+    assert_eq!(out.ok(), name);
+    assert!(out.stderr.contains(&digest), "{out}");
+    assert_eq!(other.layercake(&["pull", "--quiet", &name]).stderr, "");
+    let of = |b: &Build, what: &str| b.layercake(&["inspect", &name]).json()[0][what].clone();
+    assert_eq!(of(&other, "id"), of(&b, "id"));
+    assert_eq!(of(&other, "manifest"), digest);
+    let by_digest = format!("{}/some/repo@{digest}", r.host);
+    assert_eq!(other.layercake(&["run", "--pull", "never", &by_digest]).ok(), "content");
+
+    // What is not in the store is pulled, by `run` and by a build.
+    let third = Build::another();
+    assert_eq!(third.layercake(&["run", "-q", &by_digest]).ok(), "content");
+    let mut fourth = Build::another();
+    fourth.dockerfile(&format!("FROM {name}\nRUN test -f /file\n")).run().ok();
+
+    let zstd = b.layercake(&["push", "-q", "--compression", "zstd", &name]).ok().to_owned();
+    assert_ne!(zstd, digest);
+    other.layercake(&["pull", &name]).ok();
+    assert_eq!(other.layercake(&["run", &name]).ok(), "content");
+}
+
+#[test]
+fn an_image_that_the_registry_does_not_have_is_the_users_mistake() {
+    let Some(mut b) = Build::new() else { return };
+    let Some(r) = Registry::start(&b, false) else { return };
+    let name = format!("{}/none:1", r.host);
+    let out = b.layercake(&["pull", &name]);
+    assert_eq!(out.code, 1, "{out}");
+    assert!(out.stderr.contains("not found"), "{out}");
+    assert_eq!(b.layercake(&["run", &name, "true"]).code, 125);
+    let out = b.dockerfile(&format!("FROM {name}\n")).run();
+    assert_eq!(out.code, 1, "{out}");
+    assert!(out.stderr.contains(">>> FROM") && out.stderr.contains("not found"), "{out}");
+}
+
+#[test]
+fn who_is_logged_in_may_push() {
+    let Some(mut b) = Build::new() else { return };
+    let Some(r) = Registry::start(&b, true) else { return };
+    b.dockerfile("FROM scratch\nCOPY bin/busybox /\n").run().ok();
+    let name = format!("{}/a:1", r.host);
+    b.layercake(&["tag", "t", &name]).ok();
+    let out = b.layercake(&["push", &name]);
+    assert_eq!(out.code, 3, "{out}");
+    assert!(out.stderr.contains(&format!("layercake login {}", r.host)), "{out}");
+
+    let login = |password: &str| {
+        b.layercake_with(&["login", "-u", "user", "--password-stdin", &r.host], password.as_bytes())
+    };
+    let config = b.path(".docker/config.json");
+    let out = login("wrong\n");
+    assert_eq!(out.code, 1, "{out}");
+    assert!(!config.exists(), "a password that is not right is not kept");
+    assert_eq!(login("secret\n").ok(), "Login Succeeded");
+    assert!(std::fs::read_to_string(&config).unwrap().contains(&r.host));
+    b.layercake(&["push", &name]).ok();
+    b.layercake(&["logout", &r.host]).ok();
+    assert_eq!(b.layercake(&["push", &name]).code, 3);
+    assert_eq!(b.layercake(&["logout", &r.host]).code, 0, "once more is no mistake");
+}
