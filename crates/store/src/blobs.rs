@@ -6,8 +6,9 @@ use std::io::{self, Read, Write};
 use oci::Digest;
 
 use crate::Store;
-use crate::batch::{Batch, NewFile};
+use crate::batch::Batch;
 use crate::error::{Context, Result, StoreError};
+use crate::ingest::NewFile;
 use crate::paths::{Key, Kind};
 
 /// A blob being written, in a batch of its own. Dropped without commit, it leaves nothing.
@@ -87,7 +88,7 @@ impl Store {
     /// A new blob.
     pub fn blob_writer(&self) -> Result<BlobWriter> {
         let batch = self.batch();
-        Ok(BlobWriter { file: batch.sink().new_file()?, batch })
+        Ok(BlobWriter { file: NewFile::create(&batch.sink())?, batch })
     }
 
     /// A small blob, in a batch of its own. It is visible to this process at once, and durable after [`Store::flush`].

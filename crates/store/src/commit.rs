@@ -111,13 +111,16 @@ impl Drop for Committer {
 }
 
 /// Tells those who wait when the thread ends by a panic.
-struct Alive<'a>(&'a Shared);
+struct Alive<'a>(&'a Shared, &'a Core);
 
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut queue = lock(&self.0.queue);
-            queue.failed.get_or_insert_with(|| Arc::new(StoreError::Closed));
+            let panicked = std::io::Error::other("the writing thread panicked");
+            queue
+                .failed
+                .get_or_insert_with(|| Arc::new(StoreError::io("write", self.1.root.path(), panicked)));
             queue.waiting.clear();
             self.0.progress.notify_all();
         }
@@ -125,7 +128,7 @@ impl Drop for Alive<'_> {
 }
 
 fn run(core: &Core, shared: &Shared) {
-    let _alive = Alive(shared);
+    let _alive = Alive(shared, core);
     loop {
         let group: Vec<Pending> = {
             let mut queue = lock(&shared.queue);

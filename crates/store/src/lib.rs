@@ -30,8 +30,12 @@
 //!    other leases.
 //! 6. Two hard links to one inode are never visible to a step: a step sees objects through their bytes only.
 //!
+//! 7. Whatever is read back from a layer or a small blob is checked against its digest; objects and large blobs are checked by
+//!    `verify`.
+//!
 //! The rooms: `paths`, `sys` (file operations), `core` (what an open store consists of), `session` and `remove` (`tmp/`), `objects`
-//! (files by digest), [`Batch`], `commit`, `layers`, `blobs`, `images`, `records`, `db`, `memo`, `locks`, `scratch`.
+//! (files by digest), `batch` and `ingest` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
+//! `images`, `records`, `db`, `memo`, `locks`, `scratch`, `inventory` (what is there), `gc`, `verify`.
 
 mod batch;
 mod blobs;
@@ -41,6 +45,7 @@ mod db;
 mod error;
 mod gc;
 mod images;
+mod ingest;
 mod inventory;
 mod layers;
 mod locks;

@@ -11,9 +11,32 @@ use store::{Policy, Store, StoreError};
 
 use crate::{files, findings, layer_of, open, put_image, put_step, read, record};
 
+/// A process that does not outlive its test.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl std::ops::Deref for Other {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Other {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
 /// Starts a job in another process.
-fn start(job: &str, root: &Path) -> Child {
-    command(&[]).args(words(job, root)).stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap()
+fn start(job: &str, root: &Path) -> Other {
+    Other(command(&[]).args(words(job, root)).stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap())
 }
 
 /// A command that runs [`child`], through the given programs.
@@ -191,7 +214,7 @@ fn a_process_killed_at_any_time_leaves_a_sound_store_with_all_that_it_flushed() 
 #[test]
 fn processes_that_write_the_same_at_once_agree() {
     let (_dir, store) = open();
-    let mut children: Vec<Child> = (0..3).map(|_| start("same", store.root())).collect();
+    let mut children: Vec<Other> = (0..3).map(|_| start("same", store.root())).collect();
     for child in &mut children {
         child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
         assert!(child.wait().unwrap().success());
