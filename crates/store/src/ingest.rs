@@ -11,6 +11,7 @@ use std::path::Path;
 
 use oci::{Digest, Hasher};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 
 use crate::batch::Sink;
 use crate::core::is_unsupported;
@@ -265,12 +266,12 @@ fn open_given(path: &Path) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags, Mode::empty());
     let fd = match open() {
-        Err(rustix::io::Errno::ACCESS) => {
+        Err(Errno::ACCESS) => {
             rustix::fs::chmodat(rustix::fs::CWD, path, Mode::RUSR, rustix::fs::AtFlags::empty())
                 .at("read", path)?;
             open().at("read", path)?
         }
-        Err(rustix::io::Errno::LOOP) => return Err(StoreError::NotAFile { path: path.to_owned() }),
+        Err(Errno::LOOP) => return Err(StoreError::NotAFile { path: path.to_owned() }),
         other => other.at("read", path)?,
     };
     Ok(File::from(fd))
@@ -282,21 +283,30 @@ fn strip(file: &File, meta: &std::fs::Metadata) -> io::Result<()> {
     if meta.uid() != uid.as_raw() || meta.gid() != gid.as_raw() {
         rustix::fs::fchown(file, Some(Uid::from_raw(uid.as_raw())), Some(Gid::from_raw(gid.as_raw())))?;
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(0o444))?;
+    let names = xattrs(file)?;
+    if !names.is_empty() {
+        // Attributes of files that are not writable stay, for who is not root.
+        rustix::fs::fchmod(file, Mode::from_raw_mode(0o600))?;
+    }
+    for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        match rustix::fs::fremovexattr(file, name) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            // Labels of security modules stay where the policy wants them; they are no content.
+            Err(_) if name.starts_with(b"security.") && name != b"security.capability" => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o444))?)
+}
+
+/// Names of a file's extended attributes, each ended by a NUL.
+fn xattrs(file: &File) -> io::Result<Vec<u8>> {
     let mut names = match rustix::fs::flistxattr_query(file) {
-        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(length) => vec![0u8; length],
         Err(e) => return Err(e.into()),
     };
     let length = rustix::fs::flistxattr(file, &mut names[..])?;
     names.truncate(length);
-    for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
-        match rustix::fs::fremovexattr(file, name) {
-            // Labels of security modules stay where the policy wants them; they are no content.
-            Ok(()) | Err(rustix::io::Errno::NODATA) => {}
-            Err(_) if name.starts_with(b"security.") && name != b"security.capability" => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
+    Ok(names)
 }

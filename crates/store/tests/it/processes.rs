@@ -149,8 +149,11 @@ fn child() {
             let store = Store::open(&root.join("own")).unwrap();
             let given = root.join("secret");
             std::fs::write(&given, "secret").unwrap();
+            rustix::fs::setxattr(&given, "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
             std::fs::set_permissions(&given, std::fs::Permissions::from_mode(0o000)).unwrap();
-            say(&format!("given {:?}", store.batch().add_path(&given).map(|(_, size)| size)));
+            let batch = store.batch();
+            say(&format!("given {:?}", batch.add_path(&given).map(|(_, size)| size)));
+            say(&format!("moved {}", !given.exists()));
         }
         other => panic!("no job {other}"),
     }
@@ -320,9 +323,9 @@ fn as_user(job: &str, root: &Path) -> Command {
 }
 
 #[test]
-fn an_ordinary_user_gets_rid_of_closed_directories_and_reads_closed_files() {
+fn an_ordinary_user_gets_rid_of_closed_directories_and_takes_closed_files() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    assert_eq!(run(as_user("scratch", dir.path())).0, ["left 0", "given Ok(6)"]);
+    assert_eq!(run(as_user("scratch", dir.path())).0, ["left 0", "given Ok(6)", "moved true"]);
 }
