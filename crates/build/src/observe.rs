@@ -26,6 +26,7 @@ use std::convert::Infallible;
 
 use oci::index::{compare, join, show};
 use oci::tree::{Id, Node, ROOT, Walk, components};
+use oci::varint::{Reader, put, put_bytes};
 use oci::{Hasher, Tree};
 use sandbox::{Bits, Seen};
 
@@ -199,28 +200,18 @@ pub fn observations(tree: &Tree, seen: &Seen) -> Option<Vec<Observation>> {
     Some(out)
 }
 
-fn put(out: &mut Vec<u8>, mut n: usize) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
 /// Encodes what a run learned.
 pub fn encode(recorded: &Recorded) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    put(&mut out, recorded.identity.len());
-    out.extend_from_slice(recorded.identity.as_bytes());
-    put(&mut out, recorded.views.len());
+    put_bytes(&mut out, recorded.identity.as_bytes());
+    put(&mut out, recorded.views.len() as u64);
     for view in &recorded.views {
-        put(&mut out, view.len());
+        put(&mut out, view.len() as u64);
         let mut before: &[u8] = &[];
         for o in view {
             let shared = before.iter().zip(&o.path).take_while(|(a, b)| a == b).count();
-            put(&mut out, shared);
-            put(&mut out, o.path.len() - shared);
-            out.extend_from_slice(&o.path[shared..]);
+            put(&mut out, shared as u64);
+            put_bytes(&mut out, &o.path[shared..]);
             before = &o.path;
             let (kind, print) = match &o.fact {
                 Fact::Attributes(p) => (b'a', Some(p)),
@@ -237,38 +228,18 @@ pub fn encode(recorded: &Recorded) -> Vec<u8> {
 
 /// Reads an encoding; `None` if it is damaged or of another version, which makes the record useless for looking up.
 pub fn decode(bytes: &[u8]) -> Option<Recorded> {
-    let mut r = bytes.strip_prefix(MAGIC)?;
-    fn number(r: &mut &[u8]) -> Option<usize> {
-        let mut n = 0usize;
-        for shift in (0..usize::BITS).step_by(7) {
-            let (&b, rest) = r.split_first()?;
-            *r = rest;
-            n |= usize::from(b & 0x7f).checked_shl(shift)?;
-            if b & 0x80 == 0 {
-                return Some(n);
-            }
-        }
-        None
-    }
-    fn take<'a>(r: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = r.split_at_checked(n)?;
-        *r = rest;
-        Some(head)
-    }
-    let len = number(&mut r)?;
-    let identity = String::from_utf8(take(&mut r, len)?.to_vec()).ok()?;
-    let count = number(&mut r)?;
+    let mut r = Reader::new(bytes.strip_prefix(MAGIC)?);
+    let identity = String::from_utf8(r.bytes()?.to_vec()).ok()?;
     let mut views = Vec::new();
-    for _ in 0..count {
-        let count = number(&mut r)?;
-        let mut view: Vec<Observation> = Vec::with_capacity(count.min(r.len()));
+    for _ in 0..r.number()? {
+        let count: usize = r.small()?;
+        let mut view: Vec<Observation> = Vec::with_capacity(count.min(r.left()));
         for _ in 0..count {
-            let shared = number(&mut r)?;
-            let len = number(&mut r)?;
+            let shared: usize = r.small()?;
             let mut path = view.last().map_or(&[][..], |o| &o.path[..]).get(..shared)?.to_vec();
-            path.extend_from_slice(take(&mut r, len)?);
-            let kind = take(&mut r, 1)?[0];
-            let mut print = || -> Option<Fingerprint> { take(&mut r, 16)?.try_into().ok() };
+            path.extend_from_slice(r.bytes()?);
+            let kind = r.byte()?;
+            let mut print = || -> Option<Fingerprint> { r.take(16)?.try_into().ok() };
             let fact = match kind {
                 b'a' => Fact::Attributes(print()?),
                 b'c' => Fact::Content(print()?),
@@ -280,7 +251,7 @@ pub fn decode(bytes: &[u8]) -> Option<Recorded> {
         }
         views.push(view);
     }
-    r.is_empty().then_some(Recorded { identity, views })
+    (r.left() == 0).then_some(Recorded { identity, views })
 }
 
 /// The first observation that does not hold on `tree`, if any.

@@ -32,6 +32,7 @@ use std::cmp::Ordering;
 
 use crate::digest::Digest;
 use crate::time::Time;
+use crate::varint::{Reader, put, put_bytes};
 
 /// Longest path that we take, in bytes (Linux' PATH_MAX).
 pub const MAX_PATH: usize = 4096;
@@ -393,53 +394,61 @@ impl LayerIndex {
         if id.as_bytes() != sum {
             return Err(IndexError::Damaged("checksum does not match"));
         }
-        let mut r = Reader(body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?);
-        let count = r.number()?;
-        if count > r.0.len() as u64 {
+        let body = body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?;
+        let mut r = Reader::new(body);
+        let count = r.number().ok_or(CUT_OFF)?;
+        if count > r.left() as u64 {
             return Err(IndexError::Damaged("more entries than bytes"));
         }
         let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            let shared = r.number()? as usize;
-            let rest = r.bytes()?;
-            let before = entries.last().map(|e| e.path.as_slice()).unwrap_or(&[]);
-            let mut path = before.get(..shared).ok_or(IndexError::Damaged("path prefix"))?.to_vec();
-            path.extend_from_slice(rest);
-            let tag = r.byte()?;
-            let mut attrs = Attrs::default();
-            if tag != b'w' {
-                attrs.mode = r.small()?;
-                attrs.uid = r.small()?;
-                attrs.gid = r.small()?;
-                let z = r.number()?;
-                attrs.mtime = Time { secs: (z >> 1) as i64 ^ -((z & 1) as i64), nanos: r.small()? };
-            }
-            let kind = match tag {
-                b'd' | b'D' => Kind::Directory { opaque: tag == b'D' },
-                b'f' => Kind::File { size: r.number()?, digest: r.digest()? },
-                b'h' => Kind::HardLink { target: r.bytes()?.to_vec() },
-                b'l' => Kind::Symlink { target: r.bytes()?.to_vec() },
-                b'c' => Kind::CharDevice { major: r.small()?, minor: r.small()? },
-                b'b' => Kind::BlockDevice { major: r.small()?, minor: r.small()? },
-                b'p' => Kind::Fifo,
-                b'w' => Kind::Whiteout,
-                _ => return Err(IndexError::Damaged("unknown entry kind")),
-            };
-            for _ in 0..r.number()? {
-                let name = r.bytes()?.to_vec();
-                attrs.xattrs.push((name, r.bytes()?.to_vec()));
-            }
-            check_path(&path)?;
-            if entries.last().is_some_and(|b| compare(&b.path, &path) != Ordering::Less) {
+            let before = entries.last().map_or(&[][..], |e| &e.path);
+            let entry = read_entry(&mut r, before).ok_or(CUT_OFF)?;
+            check_path(&entry.path)?;
+            if entries.last().is_some_and(|b| compare(&b.path, &entry.path) != Ordering::Less) {
                 return Err(IndexError::Damaged("entries out of order"));
             }
-            entries.push(Entry { path, kind, attrs });
+            entries.push(entry);
         }
-        if !r.0.is_empty() {
+        if r.left() > 0 {
             return Err(IndexError::Damaged("bytes after the last entry"));
         }
         Ok((id, LayerIndex { entries }))
     }
+}
+
+const CUT_OFF: IndexError = IndexError::Damaged("cut off, or no such encoding");
+
+/// The next entry; `before` is the path of the one before it.
+fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
+    let shared = r.small()?;
+    let mut path = before.get(..shared)?.to_vec();
+    path.extend_from_slice(r.bytes()?);
+    let tag = r.byte()?;
+    let mut attrs = Attrs::default();
+    if tag != b'w' {
+        attrs.mode = r.small()?;
+        attrs.uid = r.small()?;
+        attrs.gid = r.small()?;
+        let z = r.number()?;
+        attrs.mtime = Time { secs: (z >> 1) as i64 ^ -((z & 1) as i64), nanos: r.small()? };
+    }
+    let kind = match tag {
+        b'd' | b'D' => Kind::Directory { opaque: tag == b'D' },
+        b'f' => Kind::File { size: r.number()?, digest: Digest::from_bytes(r.take(32)?.try_into().ok()?) },
+        b'h' => Kind::HardLink { target: r.bytes()?.to_vec() },
+        b'l' => Kind::Symlink { target: r.bytes()?.to_vec() },
+        b'c' => Kind::CharDevice { major: r.small()?, minor: r.small()? },
+        b'b' => Kind::BlockDevice { major: r.small()?, minor: r.small()? },
+        b'p' => Kind::Fifo,
+        b'w' => Kind::Whiteout,
+        _ => return None,
+    };
+    for _ in 0..r.number()? {
+        let name = r.bytes()?.to_vec();
+        attrs.xattrs.push((name, r.bytes()?.to_vec()));
+    }
+    Some(Entry { path, kind, attrs })
 }
 
 fn tag(kind: &Kind) -> u8 {
@@ -453,61 +462,6 @@ fn tag(kind: &Kind) -> u8 {
         Kind::BlockDevice { .. } => b'b',
         Kind::Fifo => b'p',
         Kind::Whiteout => b'w',
-    }
-}
-
-fn put(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Result<u8, IndexError> {
-        let (&first, rest) = self.0.split_first().ok_or(IndexError::Damaged("cut off"))?;
-        self.0 = rest;
-        Ok(first)
-    }
-
-    fn number(&mut self) -> Result<u64, IndexError> {
-        let mut n = 0u64;
-        for shift in (0..64).step_by(7) {
-            let b = self.byte()?;
-            n |= u64::from(b & 0x7f) << shift;
-            if b & 0x80 == 0 {
-                return Ok(n);
-            }
-        }
-        Err(IndexError::Damaged("number too long"))
-    }
-
-    fn small(&mut self) -> Result<u32, IndexError> {
-        u32::try_from(self.number()?).map_err(|_| IndexError::Damaged("number too large"))
-    }
-
-    fn take(&mut self, n: usize) -> Result<&'a [u8], IndexError> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or(IndexError::Damaged("cut off"))?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], IndexError> {
-        let n = usize::try_from(self.number()?).map_err(|_| IndexError::Damaged("length"))?;
-        self.take(n)
-    }
-
-    fn digest(&mut self) -> Result<Digest, IndexError> {
-        let raw: [u8; 32] = self.take(32)?.try_into().map_err(|_| IndexError::Damaged("digest"))?;
-        Ok(Digest::from_bytes(raw))
     }
 }
 

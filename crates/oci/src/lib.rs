@@ -17,6 +17,7 @@ pub mod tar;
 pub mod time;
 pub mod tree;
 pub mod types;
+pub mod varint;
 
 pub use content::{Content, ReadAt};
 pub use digest::{Digest, Hasher};
