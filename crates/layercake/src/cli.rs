@@ -11,7 +11,7 @@ use crate::cmd;
 #[command(name = "layercake", version, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Directory of the store [default: /var/lib/layercake for root, else in the user's data directory; env LAYERCAKE_ROOT]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     pub(crate) root: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -51,9 +51,30 @@ pub(crate) fn client(insecure: &[String], cancel: &Arc<AtomicBool>) -> Result<Cl
         insecure: insecure.to_vec(),
         proxy: env::proxy().map(|(url, no_proxy)| registry::Proxy { url, no_proxy }),
         cancel: cancel.clone(),
+        on_event: Arc::new(|e| crate::output::note(&told(e))),
         ..registry::Options::default()
     };
     Ok(Client::new(options)?)
+}
+
+/// What the user should know of a registry's troubles, although the work goes on.
+fn told(event: &registry::Event<'_>) -> String {
+    use crate::error::chain;
+    match event {
+        registry::Event::Retry { wait, reason } => {
+            format!("warning: {}; trying again in {:.1} s", chain(*reason), wait.as_secs_f64())
+        }
+        registry::Event::Resume { what, offset } => {
+            format!("warning: {what} broke off and goes on at {}", crate::human::bytes(*offset))
+        }
+        registry::Event::MirrorFailed { host, reason } => {
+            format!("warning: the mirror {host} cannot be used: {}", chain(*reason))
+        }
+        registry::Event::CredentialsFailed { registry, reason } => {
+            format!("warning: going on without credentials for {registry}: {}", chain(*reason))
+        }
+        other => format!("warning: {other:?}"),
+    }
 }
 
 /// A flag that the first Ctrl-C or SIGTERM raises; the second one ends the program at once.

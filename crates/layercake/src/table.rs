@@ -7,10 +7,9 @@ use crate::output;
 /// `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Columns
+    // No doc comments: clap would give each value a paragraph of its own in every help.
     #[default]
     Table,
-    /// One JSON array
     Json,
 }
 

@@ -39,9 +39,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum CheckFormat {
-    /// With the lines that they are about
     Text,
-    /// One JSON array
     Json,
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct RunArgs {
     /// Limit: NAME=SOFT[:HARD] (repeatable)
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
-    /// When to ask the registry for the image: missing, always, never
+    /// When to ask the registry for the image
     #[arg(long, value_enum, default_value = "missing")]
     pull: When,
     /// Platform to take from images for several [default: this machine's]

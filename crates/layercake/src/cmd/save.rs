@@ -19,7 +19,7 @@ pub(crate) struct SaveArgs {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
-    /// Form of the archive
+    /// Form of the archive; docker is an OCI layout that `docker load` takes, too
     #[arg(long, value_enum, default_value = "docker")]
     format: SaveFormat,
     /// Compress the layers again: gzip, zstd, uncompressed [default: as they are; new ones gzip]
@@ -29,10 +29,8 @@ pub(crate) struct SaveArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum SaveFormat {
-    /// An OCI layout that `docker load` takes, too
     #[value(alias = "docker-archive")]
     Docker,
-    /// An OCI layout
     #[value(alias = "oci-archive")]
     Oci,
 }

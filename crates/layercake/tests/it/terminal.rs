@@ -96,3 +96,14 @@ fn a_container_can_have_a_terminal() {
     let text = read_all(ours);
     assert!(text.contains("24 80\r\n") && text.contains("got typed\r\n"), "{text:?}");
 }
+
+#[test]
+fn a_container_whose_terminal_nobody_looks_at_any_more_ends() {
+    let Some(mut b) = Build::new() else { return };
+    b.dockerfile(BASE).run().ok();
+    let mut run = b.start(&["run", "-t", "t", "sh", "-c", "while :; do echo 86406; done"]);
+    run.stdout_until("86406");
+    run.close_stdout();
+    assert_eq!(run.finish().code, 128 + 9);
+    b.assert_clean("86406");
+}

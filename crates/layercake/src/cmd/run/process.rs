@@ -113,8 +113,14 @@ pub(super) fn run(step: Step, interactive: bool, signals: &Signals) -> Result<u8
                 terminal::forward_input(File::from(copy(&pty)?));
             }
             let output = File::from(pty);
+            let container = running.handle();
             let outcome = std::thread::scope(|scope| {
-                scope.spawn(move || terminal::copy(output, std::io::stdout()));
+                scope.spawn(move || {
+                    // Nobody sees what it writes, and it must not wait for ever until somebody does.
+                    if !terminal::copy(output, std::io::stdout()) {
+                        container.kill();
+                    }
+                });
                 running.wait()
             });
             drop(raw);

@@ -48,19 +48,20 @@ pub(super) fn follow_size(pty: &OwnedFd) {
     }
 }
 
-/// Copies until either side ends; a terminal whose other side is gone gives an error, which is its end.
-pub(super) fn copy(mut from: impl Read, mut to: impl Write) {
+/// Copies until either side ends; a terminal whose other side is gone gives an error, which is its end. False if nothing more can
+/// be written.
+pub(super) fn copy(mut from: impl Read, mut to: impl Write) -> bool {
     let mut buf = [0; 16 << 10];
     loop {
         match from.read(&mut buf) {
-            Ok(0) => return,
+            Ok(0) => return true,
             Ok(n) => {
                 if to.write_all(&buf[..n]).and_then(|()| to.flush()).is_err() {
-                    return;
+                    return false;
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(_) => return true,
         }
     }
 }
