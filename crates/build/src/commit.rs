@@ -3,7 +3,7 @@
 //! Overlayfs marks a removed name with a character device 0:0 and a directory that hides the lower one with the xattr
 //! `overlay.opaque`. Left out are: what equals the parent in every way (a file that was copied up and not changed, a directory that is
 //! there only because a mount target lay in it), marks for names that the parent does not have, sockets (a layer cannot hold
-//! them), and empty mount stubs.
+//! them), and empty mount stubs. Below an opaque directory the parent has nothing that something could equal.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,11 +12,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use oci::index::{Attrs, Xattrs, join};
-use oci::tree::{Node, ROOT};
+use oci::tree::{Id, Node, ROOT};
 use oci::{Entry, Kind, LayerIndex, Time, Tree};
 use store::Batch;
 
 use crate::context::KEPT_XATTRS;
+
+#[cfg(test)]
+mod tests;
 
 /// Why the changes of a step cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,19 @@ struct Walk<'a> {
     stubs: HashSet<&'a [u8]>,
     first: HashMap<(u64, u64), Vec<u8>>,
     entries: Vec<Entry>,
+}
+
+/// A directory on the way. Not a frame of a recursion: a step can nest directories two thousand deep.
+struct Open {
+    full: PathBuf,
+    rel: Vec<u8>,
+    /// Names to be looked at, the last first.
+    names: Vec<std::ffi::OsString>,
+    /// The parent's directory that shows through.
+    lower: Option<Id>,
+    /// Its own entry, and whether that must be in the layer even if nothing below changed. None for the root.
+    own: Option<(Entry, bool)>,
+    changed: bool,
 }
 
 /// Reads all xattrs that belong to the file, and whether overlayfs calls the directory opaque.
@@ -76,93 +92,115 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
 }
 
 impl Walk<'_> {
-    /// Adds what lies in a directory; true if there was anything to add.
-    fn dir(&mut self, full: &Path, rel: &[u8]) -> Result<bool, CommitError> {
-        let read = |source| CommitError::Read { path: full.to_owned(), source };
-        let mut any = false;
-        let mut names: Vec<std::ffi::OsString> = Vec::new();
-        for e in std::fs::read_dir(full).map_err(read)? {
+    fn open(
+        full: PathBuf,
+        rel: Vec<u8>,
+        lower: Option<Id>,
+        own: Option<(Entry, bool)>,
+    ) -> Result<Open, CommitError> {
+        let read = |source| CommitError::Read { path: full.clone(), source };
+        let mut names = Vec::new();
+        for e in std::fs::read_dir(&full).map_err(read)? {
             names.push(e.map_err(read)?.file_name());
         }
-        names.sort();
-        for name in names {
-            any |= self.entry(&full.join(&name), join(rel, name.as_bytes()))?;
-        }
-        Ok(any)
+        names.sort_by(|a, b| b.cmp(a));
+        Ok(Open { full, rel, names, lower, own, changed: false })
     }
 
-    fn entry(&mut self, full: &Path, path: Vec<u8>) -> Result<bool, CommitError> {
-        let read = |source| CommitError::Read { path: full.to_owned(), source };
-        let m = std::fs::symlink_metadata(full).map_err(read)?;
+    fn walk(&mut self, upper: &Path) -> Result<(), CommitError> {
+        let mut way = vec![Self::open(upper.to_owned(), Vec::new(), Some(ROOT), None)?];
+        while let Some(dir) = way.last_mut() {
+            if let Some(name) = dir.names.pop() {
+                let (full, path) = (dir.full.join(&name), join(&dir.rel, name.as_bytes()));
+                let below = dir.lower.and_then(|d| self.tree.child(d, name.as_bytes()));
+                match self.entry(full, path, below)? {
+                    Found::Directory(open) => way.push(open),
+                    Found::Other { changed } => dir.changed |= changed,
+                }
+                continue;
+            }
+            let Some(done) = way.pop() else { break };
+            let Some((entry, wanted)) = done.own else { break };
+            if done.changed || wanted {
+                self.entries.push(entry);
+                if let Some(parent) = way.last_mut() {
+                    parent.changed = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one name; `below` is what the parent has there, as far as it shows through.
+    fn entry(&mut self, full: PathBuf, path: Vec<u8>, below: Option<Id>) -> Result<Found, CommitError> {
+        let read = |source| CommitError::Read { path: full.clone(), source };
+        let m = std::fs::symlink_metadata(&full).map_err(read)?;
         let ft = m.file_type();
-        if ft.is_char_device() && m.rdev() == 0 {
-            let known = self.tree.lookup(&path).is_some();
-            if known {
+        // No layer can hold a socket; but what it replaced is gone.
+        if ft.is_char_device() && m.rdev() == 0 || ft.is_socket() {
+            if below.is_some() {
                 self.entries.push(Entry::whiteout(path));
             }
-            return Ok(known);
+            return Ok(Found::Other { changed: below.is_some() });
         }
-        if ft.is_socket() {
-            return Ok(false);
-        }
-        let (xattrs, opaque) = xattrs(full).map_err(read)?;
+        let (xattrs, opaque) = xattrs(&full).map_err(read)?;
         let mtime = Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) };
         let attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs };
-        let device = || (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev()));
         if ft.is_dir() {
-            let lower = self.tree.lookup(&path).map(|id| self.tree.inode(id)).filter(|i| i.is_dir());
-            let at = self.entries.len();
-            let changed_below = self.dir(full, &path)?;
+            let lower = below.filter(|&id| self.tree.inode(id).is_dir());
             let opaque = opaque && lower.is_some();
-            let same = !opaque && lower.is_some_and(|l| l.attrs == attrs);
+            let same = !opaque && lower.is_some_and(|l| self.tree.inode(l).attrs == attrs);
             let stub = lower.is_none() && self.stubs.contains(path.as_slice());
-            if !changed_below && (same || stub) {
-                return Ok(false);
-            }
-            self.entries.insert(at, Entry { path, kind: Kind::Directory { opaque }, attrs });
-            return Ok(true);
+            let own = Entry { path: path.clone(), kind: Kind::Directory { opaque }, attrs };
+            let lower = lower.filter(|_| !opaque);
+            return Ok(Found::Directory(Self::open(full, path, lower, Some((own, !same && !stub)))?));
         }
+        let linked = m.nlink() > 1;
+        if linked {
+            let inode = (m.dev(), m.ino());
+            if let Some(target) = self.first.get(&inode) {
+                let kind = Kind::HardLink { target: target.clone() };
+                self.entries.push(Entry { path, kind, attrs });
+                return Ok(Found::Other { changed: true });
+            }
+            self.first.insert(inode, path.clone());
+        }
+        let (major, minor) = (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev()));
         let kind = if ft.is_symlink() {
-            let target = std::fs::read_link(full).map_err(read)?;
+            let target = std::fs::read_link(&full).map_err(read)?;
             Kind::Symlink { target: target.into_os_string().into_encoded_bytes() }
         } else if ft.is_fifo() {
             Kind::Fifo
         } else if ft.is_char_device() {
-            let (major, minor) = device();
             Kind::CharDevice { major, minor }
         } else if ft.is_block_device() {
-            let (major, minor) = device();
             Kind::BlockDevice { major, minor }
         } else {
-            let inode = (m.dev(), m.ino());
-            if m.nlink() > 1 {
-                if let Some(target) = self.first.get(&inode) {
-                    let kind = Kind::HardLink { target: target.clone() };
-                    self.entries.push(Entry { path, kind, attrs });
-                    return Ok(true);
-                }
-                // The bytes may be moved into the store below; the other names are only counted.
-                self.first.insert(inode, path.clone());
-            }
-            let (digest, size) = if m.nlink() > 1 {
-                let file = std::fs::File::open(full).map_err(read)?;
-                self.batch.add_file(&file, full)
+            // A file with one name may be moved into the store.
+            let taken = if linked {
+                self.batch.add_file(&std::fs::File::open(&full).map_err(read)?, &full)
             } else {
-                self.batch.add_path(full)
-            }
-            .map_err(CommitError::Store)?;
+                self.batch.add_path(&full)
+            };
+            let (digest, size) = taken.map_err(CommitError::Store)?;
             Kind::File { size, digest }
         };
         let e = Entry { path, kind, attrs };
-        let unchanged = m.nlink() == 1
-            && self.tree.lookup(&e.path).map(|id| self.tree.inode(id)).is_some_and(|l| {
+        let same = !linked
+            && below.map(|id| self.tree.inode(id)).is_some_and(|l| {
                 l.nlink == 1 && !matches!(l.node, Node::Directory(_)) && l.to_entry(e.path.clone()) == e
             });
-        if !unchanged {
+        if !same {
             self.entries.push(e);
         }
-        Ok(!unchanged)
+        Ok(Found::Other { changed: !same })
     }
+}
+
+/// What a name is.
+enum Found {
+    Directory(Open),
+    Other { changed: bool },
 }
 
 /// Takes what a step left in `upper`, on top of `tree`. File contents go into `batch`, some by being moved out of `upper`.
@@ -179,7 +217,7 @@ pub(crate) fn layer_of_upper(
         first: HashMap::new(),
         entries: Vec::new(),
     };
-    walk.dir(upper, b"")?;
+    walk.walk(upper)?;
     let m = std::fs::symlink_metadata(upper)
         .map_err(|source| CommitError::Read { path: upper.to_owned(), source })?;
     let root = &tree.inode(ROOT).attrs;

@@ -5,6 +5,10 @@
 //! usual follows in brackets: another mode than 755 (directories) or 644 (all else; links have none), another owner than 0:0, xattrs.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 
 use oci::content::MemoryContent;
@@ -139,3 +143,62 @@ pub(crate) fn lines(tree: &Tree) -> Vec<String> {
 
 /// A time that is not the default.
 pub(crate) const SOME_TIME: Time = Time::from_secs(1_000_000_000);
+
+/// Whether this is root; says so if not, because the test that asks is then skipped.
+pub(crate) fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: it needs root\n");
+    }
+    root
+}
+
+/// What lies in a directory, as a tree's entries, without its own; hard links as in [`Tree::flatten`].
+pub(crate) fn walk_dir(root: &Path) -> Vec<Entry> {
+    let mut out = Vec::new();
+    walk_below(root, b"", &mut HashMap::new(), &mut out);
+    out.sort_by(|a, b| oci::index::compare(&a.path, &b.path));
+    for e in &mut out {
+        e.attrs.xattrs.sort();
+    }
+    layer_of(out).into_entries()
+}
+
+fn walk_below(root: &Path, rel: &[u8], first: &mut HashMap<(u64, u64), Vec<u8>>, out: &mut Vec<Entry>) {
+    for entry in std::fs::read_dir(root.join(OsStr::from_bytes(rel))).unwrap() {
+        let entry = entry.unwrap();
+        let path = oci::index::join(rel, entry.file_name().as_bytes());
+        let full = entry.path();
+        let m = std::fs::symlink_metadata(&full).unwrap();
+        let ft = m.file_type();
+        let (major, minor) = (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev()));
+        let kind = match first.get(&(m.dev(), m.ino())) {
+            Some(target) if !ft.is_dir() => Kind::HardLink { target: target.clone() },
+            _ if ft.is_dir() => Kind::Directory { opaque: false },
+            _ if ft.is_symlink() => Kind::Symlink {
+                target: std::fs::read_link(&full).unwrap().into_os_string().into_encoded_bytes(),
+            },
+            _ if ft.is_fifo() => Kind::Fifo,
+            _ if ft.is_char_device() => Kind::CharDevice { major, minor },
+            _ if ft.is_block_device() => Kind::BlockDevice { major, minor },
+            _ if ft.is_file() => {
+                let text = String::from_utf8(std::fs::read(&full).unwrap()).unwrap();
+                Kind::File { size: text.len() as u64, digest: text_digest(&text) }
+            }
+            _ => continue,
+        };
+        if m.nlink() > 1 && !ft.is_dir() {
+            first.entry((m.dev(), m.ino())).or_insert_with(|| path.clone());
+        }
+        let mut value = [0; 64];
+        let cap = rustix::fs::lgetxattr(&full, "security.capability", &mut value[..]);
+        let xattrs =
+            cap.map(|n| (b"security.capability".to_vec(), value[..n].to_vec())).into_iter().collect();
+        let mtime = Time { secs: m.mtime(), nanos: m.mtime_nsec() as u32 };
+        let attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs };
+        out.push(Entry { path: path.clone(), kind, attrs });
+        if ft.is_dir() {
+            walk_below(root, &path, first, out);
+        }
+    }
+}
