@@ -262,6 +262,17 @@ fn check(step: &Step) -> Result<(), SandboxError> {
     if step.hostname.len() > 64 || step.hostname.contains('\0') {
         return Err(invalid(format!("host name {:?} is longer than 64 bytes", step.hostname)));
     }
+    // The kernel takes the highest number for "leave it as it is".
+    let mut ids = vec![step.user.uid, step.user.gid];
+    ids.extend(&step.user.groups);
+    for m in &step.mounts {
+        if let MountSource::File { uid, gid, .. } | MountSource::Socket { uid, gid, .. } = &m.source {
+            ids.extend([uid, gid]);
+        }
+    }
+    if ids.contains(&u32::MAX) {
+        return Err(invalid(format!("{} is the number of no user and no group", u32::MAX)));
+    }
     if let Some(m) = step.mounts.iter().find(|m| m.target.first() != Some(&b'/') || m.target.contains(&0)) {
         return Err(invalid(format!(
             "mount target {:?} is no absolute path",

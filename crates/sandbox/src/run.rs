@@ -9,8 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
-use rustix::io::Errno;
+use rustix::fs::{CWD, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::net::Shutdown;
 
 use crate::channel::{self, Order, Report};
@@ -377,11 +376,7 @@ fn prepare(scratch: &Path, uppers: &[(String, usize)], views: &[View]) -> Result
         make(scratch.join(work_of(name)), 0o700)?;
         // An overlay shows the attributes of the upper root, not of the lower one.
         let view = &views[*view];
-        give(&path, view).map_err(|e| SandboxError::Io {
-            what: "set the attributes of",
-            path,
-            source: e.into(),
-        })?;
+        give(&path, view).map_err(|e| SandboxError::Io { what: "set the attributes of", path, source: e })?;
     }
     Ok(scratch.join("upper"))
 }
@@ -407,9 +402,9 @@ fn work_of(upper: &str) -> String {
     if upper == "upper" { "work".into() } else { upper.replacen('u', "w", 1) }
 }
 
-fn give(path: &Path, view: &View) -> Result<(), Errno> {
+fn give(path: &Path, view: &View) -> io::Result<()> {
     let attr = view.attr(view.root());
-    rustix::fs::chown(path, Some(Uid::from_raw(attr.uid)), Some(Gid::from_raw(attr.gid)))?;
+    std::os::unix::fs::chown(path, Some(attr.uid), Some(attr.gid))?;
     rustix::fs::chmod(path, Mode::from_raw_mode(attr.mode & 0o7777))?;
     for (name, value) in view.tree().get(view.root()).map_or(&[][..], |i| &i.attrs.xattrs) {
         if !crate::view::is_overlay_xattr(name) {
@@ -418,5 +413,5 @@ fn give(path: &Path, view: &View) -> Result<(), Errno> {
     }
     let time = Timespec { tv_sec: attr.mtime.secs, tv_nsec: attr.mtime.nanos.into() };
     let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())
+    Ok(rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }

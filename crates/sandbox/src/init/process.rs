@@ -26,11 +26,6 @@ pub(super) struct Refused {
 
 /// Returns only if the command cannot be executed.
 pub(super) fn execute(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> Done<Refused> {
-    for limit in &plan.rlimits {
-        sys::set_limit(limit.resource.number(), limit.soft, limit.hard).doing(Stage::Limits, || {
-            format!("set the limit {} to {}:{}", limit.resource.name(), limit.soft, limit.hard)
-        })?;
-    }
     let console = streams(&plan, stdin)?;
     if let Some(master) = &console {
         channel::send(socket, &Report::Pty, Some(master.as_fd()))
@@ -41,6 +36,12 @@ pub(super) fn execute(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> D
     let argv = strings(plan.argv.iter().map(|a| a.as_bytes().to_vec()))?;
     let env = strings(plan.env.iter().map(|(n, v)| [n.as_bytes(), b"=", v.as_bytes()].concat()))?;
     let candidates = candidates(&plan)?;
+    // Late, since they hold for us as well: fewer files than we need must be possible.
+    for limit in &plan.rlimits {
+        sys::set_limit(limit.resource.number(), limit.soft, limit.hard).doing(Stage::Limits, || {
+            format!("set the limit {} to {}:{}", limit.resource.name(), limit.soft, limit.hard)
+        })?;
+    }
     drop_privileges(&plan)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::reset_signals();

@@ -771,4 +771,5 @@ fn impossible_steps_are_refused() {
     assert!(refused(&|s| s.cwd = b"relative".to_vec()).contains("absolute"));
     assert!(refused(&|s| s.env = vec![("A=B".into(), "x".into())]).contains("A=B"));
     assert!(refused(&|s| s.hostname = "h".repeat(65)).contains("64"));
+    assert!(refused(&|s| s.user.gid = u32::MAX).contains("no group"));
 }
