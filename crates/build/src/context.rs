@@ -32,6 +32,9 @@ use store::Store;
 
 use crate::copy::{clean, has_wildcards};
 
+#[cfg(test)]
+mod tests;
+
 /// The extended attributes that a layer of ours holds. Others (`user.*`, security labels, ACLs) say something of the machine that the
 /// file was on; BuildKit's layers leave them out, too.
 pub const KEPT_XATTRS: &[&[u8]] = &[b"security.capability"];
