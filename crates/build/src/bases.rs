@@ -243,7 +243,7 @@ pub fn load_layout(
     platform: &Platform,
     transfer: &Transfer<'_>,
 ) -> Result<BaseImage, BuildError> {
-    let source = crate::load::open(path)?;
+    let source = crate::load::open(store, path)?;
     let image = crate::load::choose(&source, name, selector, platform)?;
     let (record, config) = crate::load::take_resolved(store, name, &source, &image, transfer)?;
     let have = Platform::new(&config.os, &config.architecture, config.variant.as_deref());

@@ -114,7 +114,7 @@ impl Walk<'_> {
                 let (full, path) = (dir.full.join(&name), join(&dir.rel, name.as_bytes()));
                 let below = dir.lower.and_then(|d| self.tree.child(d, name.as_bytes()));
                 match self.entry(full, path, below)? {
-                    Found::Directory(open) => way.push(open),
+                    Found::Directory(open) => way.push(*open),
                     Found::Other { changed } => dir.changed |= changed,
                 }
                 continue;
@@ -153,7 +153,12 @@ impl Walk<'_> {
             let stub = lower.is_none() && self.stubs.contains(path.as_slice());
             let own = Entry { path: path.clone(), kind: Kind::Directory { opaque }, attrs };
             let lower = lower.filter(|_| !opaque);
-            return Ok(Found::Directory(Self::open(full, path, lower, Some((own, !same && !stub)))?));
+            return Ok(Found::Directory(Box::new(Self::open(
+                full,
+                path,
+                lower,
+                Some((own, !same && !stub)),
+            )?)));
         }
         let linked = m.nlink() > 1;
         if linked {
@@ -199,7 +204,7 @@ impl Walk<'_> {
 
 /// What a name is.
 enum Found {
-    Directory(Open),
+    Directory(Box<Open>),
     Other { changed: bool },
 }
 

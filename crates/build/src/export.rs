@@ -170,8 +170,8 @@ pub fn local(store: &Store, layers: &[Digest], dest: &Path) -> Result<(), BuildE
 
 /// Writes what lies below `start` into an existing directory.
 ///
-/// Nothing is followed: a name that exists is replaced, a directory merged, and every path is made below an open directory that is
-/// known to be no link. Owners and xattrs are set as far as this process may.
+/// No link is followed: a name that exists is replaced unless both are directories. Owners and xattrs are set as far as this
+/// process may.
 pub fn write_tree(tree: &Tree, start: Id, content: &dyn Content, dest: &Path) -> Result<(), BuildError> {
     let mut links = std::collections::HashMap::new();
     write_dir(tree, start, content, dest, &mut links)

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use oci::compress::{Decoder, Format};
+use oci::compress::Decoder;
 use oci::layout::{
     Choice, ImageToWrite, Layout, LayoutError, ResolvedImage, Source, WriteOptions, write_docker_archive,
     write_oci_archive, write_oci_directory,
@@ -26,40 +26,40 @@ fn bad(name: &str) -> impl Fn(LayoutError) -> BuildError + '_ {
 }
 
 /// Opens a layout: a directory, or a tar.
-pub fn open(path: &Path) -> Result<Layout, BuildError> {
+pub fn open(store: &Store, path: &Path) -> Result<Layout, BuildError> {
     let label = path.display().to_string();
     let meta = std::fs::metadata(path).map_err(BuildError::io("read", path))?;
     if meta.is_dir() {
         return Layout::open_dir(path).map_err(bad(&label));
     }
     let file = File::open(path).map_err(BuildError::io("read", path))?;
-    open_archive(&label, file)
+    open_archive(store, &label, file)
 }
 
-/// Opens an archive that may be compressed or a pipe: such ones go through a temporary file, since members are read by place.
-pub fn open_archive(label: &str, mut file: File) -> Result<Layout, BuildError> {
+/// Opens an archive that may be compressed or a pipe: such ones go through an unnamed file of the store's, since members are read by
+/// place.
+pub fn open_archive(store: &Store, label: &str, mut file: File) -> Result<Layout, BuildError> {
     let failed = |e: io::Error| BuildError::Image { name: label.to_owned(), why: e.to_string() };
     if file.stream_position().is_ok() {
         match Layout::open_tar(file.try_clone().map_err(failed)?) {
-            Err(LayoutError::Compressed(Format::None)) => {}
             Err(LayoutError::Compressed(_)) => {}
             other => return other.map_err(bad(label)),
         }
         file.rewind().map_err(failed)?;
     }
     let mut decoder = Decoder::new(file).map_err(failed)?;
-    let mut plain = unnamed_file().map_err(failed)?;
+    let mut plain = unnamed_file(store)?;
     io::copy(&mut decoder, &mut plain).map_err(failed)?;
     plain.rewind().map_err(failed)?;
     Layout::open_tar(plain).map_err(bad(label))
 }
 
-/// A file that no name leads to.
-fn unnamed_file() -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let dir = std::env::temp_dir();
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(&dir, flags, Mode::RUSR | Mode::WUSR)?.into())
+/// A file whose name is gone when this returns.
+fn unnamed_file(store: &Store) -> Result<File, BuildError> {
+    let scratch = store.scratch()?;
+    let path = scratch.path().join("archive");
+    let options = File::options().read(true).write(true).create_new(true).open(&path);
+    options.map_err(BuildError::io("create", &path))
 }
 
 /// The image of a layout that `selector` (a tag, a name or a digest; none: the only one) means.

@@ -41,12 +41,12 @@ pub(crate) fn run(root: Option<PathBuf>, args: &LoadArgs) -> Result<ExitCode, Co
     let (layout, label) = match args.input.as_deref() {
         Some(path) if Path::new(path).is_dir() => {
             let what = format!("load {path}");
-            (build::load::open(Path::new(path)).map_err(dest::about(&what))?, path.to_owned())
+            (build::load::open(&store, Path::new(path)).map_err(dest::about(&what))?, path.to_owned())
         }
         other => {
             let (file, label) = dest::open(other)?;
             let what = format!("load {label}");
-            (build::load::open_archive(&label, file).map_err(dest::about(&what))?, label)
+            (build::load::open_archive(&store, &label, file).map_err(dest::about(&what))?, label)
         }
     };
     if layout.images().is_empty() {
