@@ -3,15 +3,16 @@
 //! Layers that were pulled or loaded go out as the blobs that came; our own are compressed when they are first asked for, and
 //! kept. Everything is deterministic: the same image and compression give the same bytes.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::compress::{Compression, Encoder};
 use oci::index::Attrs;
 use oci::tar::write_layer;
-use oci::tree::{Id, Node, ROOT};
+use oci::tree::{Child, Id, Node, ROOT};
 use oci::types::{Descriptor, Manifest, Rest, media};
 use oci::{Content, Digest, LayerIndex, Tree};
 use store::Store;
@@ -19,6 +20,9 @@ use store::Store;
 use crate::error::BuildError;
 use crate::finish::Built;
 use crate::images::chain_text;
+
+#[cfg(test)]
+mod tests;
 
 /// How layers are compressed on their way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,19 +177,23 @@ pub fn local(store: &Store, layers: &[Digest], dest: &Path) -> Result<(), BuildE
 /// No link is followed: a name that exists is replaced unless both are directories. Owners and xattrs are set as far as this
 /// process may.
 pub fn write_tree(tree: &Tree, start: Id, content: &dyn Content, dest: &Path) -> Result<(), BuildError> {
-    let mut links = std::collections::HashMap::new();
-    write_dir(tree, start, content, dest, &mut links)
-}
-
-fn write_dir(
-    tree: &Tree,
-    dir: Id,
-    content: &dyn Content,
-    dest: &Path,
-    links: &mut std::collections::HashMap<Id, std::path::PathBuf>,
-) -> Result<(), BuildError> {
-    for (name, id) in tree.children(dir) {
-        let path = dest.join(std::ffi::OsStr::from_bytes(name));
+    /// A directory in the making. Not a frame of a recursion: an image may nest directories two thousand deep.
+    struct Open<'t> {
+        path: PathBuf,
+        children: std::slice::Iter<'t, Child>,
+        /// Set when everything is in it: that changes its time, and it may be read-only.
+        attrs: Option<&'t Attrs>,
+    }
+    let mut links: HashMap<Id, PathBuf> = HashMap::new();
+    let mut way = vec![Open { path: dest.to_owned(), children: tree.children(start).iter(), attrs: None }];
+    while let Some(dir) = way.last_mut() {
+        let Some((name, id)) = dir.children.next() else {
+            if let Some(Open { path, attrs: Some(attrs), .. }) = way.pop() {
+                set_attrs(&path, attrs, false)?;
+            }
+            continue;
+        };
+        let path = dir.path.join(std::ffi::OsStr::from_bytes(name));
         let inode = tree.inode(*id);
         let existing = std::fs::symlink_metadata(&path).ok();
         match (&existing, inode.is_dir()) {
@@ -204,11 +212,12 @@ fn write_dir(
             links.insert(*id, path.clone());
         }
         match &inode.node {
-            Node::Directory(_) => {
+            Node::Directory(children) => {
                 if existing.is_none_or(|m| !m.is_dir()) {
                     std::fs::create_dir(&path).map_err(BuildError::io("create", &path))?;
                 }
-                write_dir(tree, *id, content, &path, links)?;
+                way.push(Open { path, children: children.iter(), attrs: Some(&inode.attrs) });
+                continue;
             }
             Node::File { digest, .. } => write_file(content, digest, &path)?,
             Node::Symlink(target) => {

@@ -18,6 +18,9 @@ use store::{ImageRecord, Store, TarOrigin};
 
 use crate::error::BuildError;
 
+#[cfg(test)]
+mod tests;
+
 /// Largest config or manifest that is taken (BuildKit and containerd: 4 to 8 MiB).
 pub const MAX_DOCUMENT: u64 = 8 << 20;
 

@@ -21,6 +21,9 @@ use crate::export::Manifested;
 use crate::finish::Built;
 use crate::images::{Incoming, LayerRef, chain_text, take};
 
+#[cfg(test)]
+mod tests;
+
 fn bad(name: &str) -> impl Fn(LayoutError) -> BuildError + '_ {
     move |e| BuildError::Image { name: name.to_owned(), why: chain_text(&e) }
 }

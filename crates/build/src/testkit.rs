@@ -11,9 +11,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 
+use oci::compress::{Compression, Encoder};
 use oci::content::MemoryContent;
 use oci::index::Attrs;
+use oci::types::ImageConfig;
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
+use store::{Store, TarOrigin};
+
+use crate::finish::Built;
 
 /// What lies at a path of a test tree.
 #[derive(Debug, Clone, Copy)]
@@ -201,4 +206,55 @@ fn walk_below(root: &Path, rel: &[u8], first: &mut HashMap<(u64, u64), Vec<u8>>,
             walk_below(root, &path, first, out);
         }
     }
+}
+
+/// A layer's tar, and that compressed.
+pub(crate) fn blob_of(layer: &LayerIndex) -> (Digest, Vec<u8>) {
+    let mut tar = Vec::new();
+    oci::tar::write_layer(layer, &content(), &mut tar).unwrap();
+    (Digest::of(&tar), gzip(&tar))
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new(), Compression::Gzip(6), 1).unwrap();
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An image that we made, with its layers in the store.
+pub(crate) fn built(store: &Store, layers: &[LayerIndex]) -> Built {
+    let content = content();
+    let batch = store.batch();
+    let mut ids = Vec::new();
+    for layer in layers {
+        for (digest, size) in layer.objects() {
+            batch.add_bytes(&oci::Content::read_all(&content, &digest, size).unwrap()).unwrap();
+        }
+        let id = batch.add_layer(layer).unwrap();
+        let mut tar = Vec::new();
+        oci::tar::write_layer(layer, &content, &mut tar).unwrap();
+        let diff_id = Digest::of(&tar);
+        batch.set_diff_id(&id, &diff_id, tar.len() as u64, TarOrigin::Written).unwrap();
+        ids.push((id, diff_id));
+    }
+    batch.commit(Vec::new(), Vec::new()).unwrap();
+    let config = config_of(ids.iter().map(|(_, d)| *d).collect());
+    let config_bytes = serde_json::to_vec(&config).unwrap();
+    Built { id: Digest::of(&config_bytes), config, config_bytes, layers: ids }
+}
+
+/// The config of an image with these layers.
+pub(crate) fn config_of(diff_ids: Vec<Digest>) -> ImageConfig {
+    let mut config =
+        ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
+    config.rootfs.kind = "layers".into();
+    config.rootfs.diff_ids = diff_ids;
+    config
+}
+
+/// How many objects, layers, blobs and images a store has.
+pub(crate) fn inventory(store: &Store) -> [u64; 4] {
+    store.flush().unwrap();
+    let u = store.usage().unwrap();
+    [u.objects.files, u.layers.files, u.blobs.files, store.images().unwrap().len() as u64]
 }
