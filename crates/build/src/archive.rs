@@ -1,4 +1,4 @@
-//! Whether a file is an archive that ADD unpacks: a tar, plain or compressed, by content and never by name.
+//! Archives that ADD and contexts unpack: tars, plain or compressed, by content and never by name.
 //!
 //! The first member's header must be readable; an empty or damaged compressed file is no archive, and is copied as it is (Docker's
 //! rule).
@@ -6,10 +6,12 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use oci::ReadAt;
 use oci::compress::Decoder;
+use oci::content::ContentSink;
 use oci::tar::Limits;
 use oci::tar::archive::Archive;
+use oci::tar::read::{ReadOptions, read_layer_with};
+use oci::{Entry, Kind, ReadAt, Tree};
 
 /// An object as a stream.
 pub(crate) struct Reader {
@@ -45,4 +47,17 @@ pub(crate) fn is_tar(reader: impl Read) -> bool {
     let Ok(decoder) = Decoder::new(reader) else { return false };
     let mut archive = Archive::new(decoder, Limits::default());
     matches!(archive.next_member(), Ok(Some(_)))
+}
+
+/// An archive on its way into a directory: contents go to `sink`. Links of the archive lead inside it, as if it were the root.
+pub(crate) fn unpack(
+    reader: impl Read,
+    sink: &mut dyn ContentSink,
+) -> Result<Vec<Entry>, Box<dyn std::error::Error + Send + Sync>> {
+    let options = ReadOptions { whiteouts: false };
+    let layer = read_layer_with(reader, sink, &Limits::default(), options)?;
+    let mut entries = Tree::from_layers([&layer])?.flatten();
+    // Directories that the archive leaves out are made where it is unpacked.
+    entries.retain(|e| layer.get(&e.path).is_some() || !matches!(e.kind, Kind::Directory { .. }));
+    Ok(entries)
 }

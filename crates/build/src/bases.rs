@@ -8,8 +8,6 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 
 use oci::platform::Platform;
 use oci::types::ImageConfig;
@@ -17,10 +15,10 @@ use oci::{Digest, Reference};
 use store::Store;
 
 use crate::error::BuildError;
-use crate::events::{Event, Listener, StepId, StepInfo};
 use crate::images::{Incoming, LayerRef, MAX_DOCUMENT, take};
 use crate::options::NamedContext;
 use crate::plan::{BaseImage, Bases, Resolved};
+use crate::tasks::Tasks;
 
 /// Resolves names for one build.
 pub struct Resolver<'a> {
@@ -28,8 +26,7 @@ pub struct Resolver<'a> {
     contexts: &'a BTreeMap<String, NamedContext>,
     client: Option<&'a registry::Client>,
     pull: bool,
-    listener: &'a dyn Listener,
-    next_id: &'a AtomicU32,
+    tasks: Tasks<'a>,
     known: Mutex<BTreeMap<(String, String), Resolved>>,
 }
 
@@ -40,16 +37,15 @@ impl std::fmt::Debug for Resolver<'_> {
 }
 
 impl<'a> Resolver<'a> {
-    /// A resolver; `next_id` numbers the tasks that it announces.
+    /// A resolver.
     pub fn new(
         store: &'a Store,
         contexts: &'a BTreeMap<String, NamedContext>,
         client: Option<&'a registry::Client>,
         pull: bool,
-        listener: &'a dyn Listener,
-        next_id: &'a AtomicU32,
+        tasks: Tasks<'a>,
     ) -> Resolver<'a> {
-        Resolver { store, contexts, client, pull, listener, next_id, known: Mutex::default() }
+        Resolver { store, contexts, client, pull, tasks, known: Mutex::default() }
     }
 
     fn context(&self, name: &str) -> Option<&'a NamedContext> {
@@ -62,50 +58,26 @@ impl<'a> Resolver<'a> {
 
     fn resolve_new(&self, name: &str, platform: &Platform) -> Result<Resolved, BuildError> {
         match self.context(name) {
-            Some(NamedContext::Dir(_)) => {
+            Some(NamedContext::Dir(_) | NamedContext::Git(_) | NamedContext::Http(_)) => {
                 let key = self.contexts.keys().find(|k| self.context(k) == self.context(name));
                 Ok(Resolved::Local(key.cloned().unwrap_or_else(|| name.to_owned())))
             }
             Some(NamedContext::OciLayout { path, selector }) => self
-                .task(&format!("load {name} from {}", path.display()), |id| {
+                .tasks
+                .run(&format!("load {name} from {}", path.display()), |id| {
                     load_layout(
                         self.store,
                         name,
                         path,
                         selector.as_deref(),
                         platform,
-                        &|what, done, total| {
-                            self.listener.event(Event::Transfer { id, what: what.to_owned(), done, total });
-                        },
+                        &|what, done, total| self.tasks.transfer(id, what, done, total),
                     )
                 })
                 .map(|i| Resolved::Image(Arc::new(i))),
             Some(NamedContext::Image(other)) => self.image(other, platform),
             None => self.image(name, platform),
         }
-    }
-
-    /// Announces a task, runs it, tells how it ended.
-    fn task<T>(
-        &self,
-        what: &str,
-        run: impl FnOnce(StepId) -> Result<T, BuildError>,
-    ) -> Result<T, BuildError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let step =
-            StepInfo { id, stage: String::new(), place: String::new(), name: what.to_owned(), lines: None };
-        self.listener.event(Event::Task { step });
-        self.listener.event(Event::Started { id });
-        let began = Instant::now();
-        let result = run(id);
-        self.listener.event(match &result {
-            Ok(_) => {
-                Event::Done { id, took: began.elapsed(), reason: None, layer: None, bytes: 0, adopted: false }
-            }
-            Err(BuildError::Interrupted) => Event::Canceled { id },
-            Err(e) => Event::Failed { id, error: crate::images::chain_text(e) },
-        });
-        result
     }
 
     fn image(&self, name: &str, platform: &Platform) -> Result<Resolved, BuildError> {
@@ -125,12 +97,12 @@ impl<'a> Resolver<'a> {
                 tried: "the store (offline)".into(),
             });
         };
-        self.task(&format!("pull {reference}"), |id| {
-            pull(self.store, client, name, &reference, platform, &|what, done, total| {
-                self.listener.event(Event::Transfer { id, what: what.to_owned(), done, total });
-            })
-        })
-        .map(|i| Resolved::Image(Arc::new(i)))
+        let what = format!("pull {reference}");
+        let pulled = self.tasks.run(&what, |id| {
+            let transfer = |what: &str, done, total| self.tasks.transfer(id, what, done, total);
+            pull(self.store, client, name, &reference, platform, &transfer)
+        });
+        pulled.map(|i| Resolved::Image(Arc::new(i)))
     }
 }
 

@@ -143,7 +143,10 @@ fn wanted(patterns: &BTreeSet<Vec<String>>, path: &[String]) -> Want {
 /// A context, read.
 #[derive(Debug)]
 pub struct Context {
-    root: PathBuf,
+    /// The directory; none for what was fetched.
+    root: Option<PathBuf>,
+    /// What it is called in messages.
+    label: String,
     /// The tree of what is wanted.
     pub tree: Arc<Tree>,
     /// The same as a layer.
@@ -389,6 +392,26 @@ pub fn read(
     ignore: Option<&Matcher>,
     cancel: &AtomicBool,
 ) -> Result<Context, ContextError> {
+    let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let memo = Digest::of(real.as_os_str().as_bytes()).hex();
+    read_with(store, root, needed, ignore, cancel, Some(&memo))
+}
+
+/// Reads all of a directory that will not be there again: nothing of it is remembered.
+pub(crate) fn read_once(store: &Store, root: &Path, cancel: &AtomicBool) -> Result<Context, ContextError> {
+    let mut needed = Needed::default();
+    needed.everything();
+    read_with(store, root, &needed, None, cancel, None)
+}
+
+fn read_with(
+    store: &Store,
+    root: &Path,
+    needed: &Needed,
+    ignore: Option<&Matcher>,
+    cancel: &AtomicBool,
+    memo_name: Option<&str>,
+) -> Result<Context, ContextError> {
     let now = Time::now();
     let mut walker = Walker {
         root,
@@ -409,9 +432,7 @@ pub fn read(
         walker.patterns.extend(new);
     }
     let found: Vec<Found> = walker.found.into_values().collect();
-    let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-    let memo_name = Digest::of(real.as_os_str().as_bytes()).hex();
-    let memo = load_memo(store, &memo_name);
+    let memo = memo_name.map(|name| load_memo(store, name)).unwrap_or_default();
     let digests = digest_all(store, root, &found, &memo, cancel)?;
 
     let mut entries = Vec::with_capacity(found.len());
@@ -450,12 +471,13 @@ pub fn read(
             kind,
         });
     }
-    if hashed > 0 || rows.len() != memo.len() {
-        save_memo(store, &memo_name, &rows);
+    if let Some(name) = memo_name.filter(|_| hashed > 0 || rows.len() != memo.len()) {
+        save_memo(store, name, &rows);
     }
     let layer = LayerIndex::from_entries(entries).map_err(ContextError::Name)?;
     let tree = Tree::from_layers([&layer]).unwrap_or_default();
-    Ok(Context { root: root.to_owned(), tree: Arc::new(tree), layer, files, hashed, count })
+    let label = root.display().to_string();
+    Ok(Context { root: Some(root.to_owned()), label, tree: Arc::new(tree), layer, files, hashed, count })
 }
 
 type Digested = Option<(Digest, u64, bool)>;
@@ -547,6 +569,21 @@ fn ingest(sink: &store::Sink, path: &Path) -> Result<(Digest, u64), ContextError
 }
 
 impl Context {
+    /// A context that was fetched: its contents are in the store. `label` names it in messages.
+    pub(crate) fn of_layer(label: String, layer: LayerIndex) -> Result<Context, oci::tree::TreeError> {
+        let tree = Tree::from_layers([&layer])?;
+        let count = layer.entries().iter().filter(|e| matches!(e.kind, Kind::File { .. })).count();
+        Ok(Context {
+            root: None,
+            label,
+            tree: Arc::new(tree),
+            layer,
+            files: HashMap::new(),
+            hashed: 0,
+            count,
+        })
+    }
+
     /// Makes sure that the store holds the contents that a layer names.
     pub fn provide(&self, batch: &store::Batch, layer: &LayerIndex) -> Result<(), ContextError> {
         layer.objects().try_for_each(|(digest, _)| self.provide_one(batch, &digest))
@@ -562,15 +599,15 @@ impl Context {
         if got == *digest { Ok(()) } else { Err(ContextError::Changed { path: path.clone() }) }
     }
 
-    /// The directory.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// What it is called in messages: the directory, or where it was fetched from.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// Whether a path exists in the directory, although the tree does not have it (it is ignored).
     pub fn hides(&self, path: &str) -> bool {
         let path = clean(path);
         self.tree.lookup(path.as_bytes()).is_none()
-            && std::fs::symlink_metadata(self.root.join(&path)).is_ok()
+            && self.root.as_ref().is_some_and(|r| std::fs::symlink_metadata(r.join(&path)).is_ok())
     }
 }

@@ -7,6 +7,7 @@ use oci::Digest;
 use crate::commit::CommitError;
 use crate::context::ContextError;
 use crate::copy::CopyError;
+use crate::fetch::FetchError;
 use crate::users::UserError;
 
 /// Why a build, or a part of one, fails.
@@ -116,6 +117,9 @@ pub enum BuildError {
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),
+    /// Something from elsewhere cannot be had.
+    #[error(transparent)]
+    Fetch(Box<FetchError>),
     /// The store.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -127,6 +131,18 @@ pub enum BuildError {
         /// What to do.
         help: Option<String>,
     },
+}
+
+impl From<FetchError> for BuildError {
+    fn from(e: FetchError) -> BuildError {
+        match e {
+            FetchError::Interrupted | FetchError::Context(ContextError::Interrupted) => {
+                BuildError::Interrupted
+            }
+            FetchError::Store(e) => e.into(),
+            e => BuildError::Fetch(Box::new(e)),
+        }
+    }
 }
 
 impl BuildError {

@@ -1,9 +1,29 @@
-//! The files that a build is asked for by: the Dockerfile, and what its context ignores.
+//! What a build is asked for by: its context, its Dockerfile, and what the context ignores.
+//!
+//! | context | Dockerfile without `-f` | with `-f PATH` | ignore file |
+//! |---|---|---|---|
+//! | a directory | `Dockerfile`, `dockerfile`, `Containerfile` in it | a file, seen from here, else from the context | `<Dockerfile>.dockerignore`, else the context's `.dockerignore`, `.containerignore` |
+//! | a tar, compressed or not, on standard input | as above, in the tar | a file of the tar | none |
+//! | a git repository | as above, in the repository | a file of the repository, or an absolute path | none |
+//! | a URL | an archive: as above; else the file *is* the Dockerfile, and the context holds it as `context` | a file of the archive, or an absolute path | none |
+//! | a Dockerfile on standard input | itself; the context is empty | refused | none |
+//!
+//! `-f -` is standard input and `-f URL` is downloaded, whatever the context is; then the context's `.dockerignore` counts. That only
+//! directories have ignore files is BuildKit's rule: what else there is was chosen by somebody already.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use oci::compress::{Decoder, Format, sniff};
+use oci::tree::Node;
+use oci::{Content, Time, Tree};
+
+use crate::archive;
+use crate::context::Context;
 use crate::error::BuildError;
+use crate::fetch::{FetchError, Fetcher, GitRef};
+use crate::tasks::Tasks;
 
 /// Larger Dockerfiles and ignore files are refused (BuildKit: 16 MiB of metadata).
 const MAX_TEXT: u64 = 16 << 20;
@@ -19,40 +39,140 @@ pub struct Input {
     pub ignore: Vec<String>,
 }
 
-/// The file's text, bytes that are no UTF-8 replaced.
+/// Where the files of a build are, as asked for.
+pub enum Place {
+    /// A directory.
+    Dir(PathBuf),
+    /// A tar, compressed or not, or a Dockerfile.
+    Stream(Box<dyn Read + Send>),
+    /// A repository.
+    Git(Box<GitRef>),
+    /// A file by URL: an archive or a Dockerfile.
+    Http(String),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Dir(p) => f.debug_tuple("Dir").field(p).finish(),
+            Place::Stream(_) => f.write_str("Stream"),
+            Place::Git(g) => f.debug_tuple("Git").field(&g.shown()).finish(),
+            Place::Http(_) => f.write_str("Http"),
+        }
+    }
+}
+
+impl Place {
+    /// What a text means: a directory that exists, a repository, a URL; everything else is a directory that does not exist.
+    pub fn of(text: &str) -> Result<Place, FetchError> {
+        if Path::new(text).is_dir() {
+            return Ok(Place::Dir(text.into()));
+        }
+        if let Some(git) = GitRef::parse(text)? {
+            return Ok(Place::Git(Box::new(git)));
+        }
+        if is_url(text) { Ok(Place::Http(text.to_owned())) } else { Ok(Place::Dir(text.into())) }
+    }
+}
+
+/// Whether a text is a URL of a file.
+pub fn is_url(text: &str) -> bool {
+    let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
+    lower.starts_with("http://") || lower.starts_with("https://")
+}
+
+/// Which Dockerfile is asked for.
+pub enum Wanted {
+    /// The one that the context has.
+    Default,
+    /// `-f PATH`.
+    Path(PathBuf),
+    /// `-f URL`.
+    Url(String),
+    /// `-f -`.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wanted::Default => f.write_str("Default"),
+            Wanted::Path(p) => f.debug_tuple("Path").field(p).finish(),
+            Wanted::Url(_) => f.write_str("Url"),
+            Wanted::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// The files of a build.
+#[derive(Debug, Clone, Default)]
+pub enum Files {
+    /// There are none.
+    #[default]
+    None,
+    /// A directory, to be read as far as it is needed.
+    Dir(PathBuf),
+    /// Files that were fetched.
+    Fetched(Arc<Context>),
+}
+
+/// A build's files and Dockerfile, at hand.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The Dockerfile.
+    pub input: Input,
+    /// The files.
+    pub files: Files,
+    /// When the source was made, if it says so: the commit, `Last-Modified`, or the newest file of an archive.
+    pub made: Option<Time>,
+}
+
+/// How contexts are fetched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions {
+    /// Keep `.git` of a git context (`BUILDKIT_CONTEXT_KEEP_GIT_DIR`).
+    pub keep_git_dir: bool,
+    /// Give the files of a git context the time of the commit (as BuildKit does with SOURCE_DATE_EPOCH).
+    pub commit_times: bool,
+}
+
+fn decode(bytes: Vec<u8>) -> String {
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
+}
+
+fn too_large(name: &str) -> BuildError {
+    BuildError::Usage { message: format!("{name} is larger than 16 MiB"), help: None }
+}
+
+/// A text, bytes that are no UTF-8 replaced.
+fn read_text(reader: impl Read, name: &str) -> Result<String, BuildError> {
+    let mut bytes = Vec::new();
+    reader.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(BuildError::io("read", name))?;
+    if bytes.len() as u64 > MAX_TEXT { Err(too_large(name)) } else { Ok(decode(bytes)) }
+}
+
+/// A file's text.
 fn read(path: &Path) -> Result<Option<String>, BuildError> {
     let file = match std::fs::File::open(path) {
         Ok(f) => f,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(BuildError::io("read", path)(e)),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(BuildError::io("read", path))?;
-    if bytes.len() as u64 > MAX_TEXT {
-        return Err(BuildError::Usage {
-            message: format!("{} is larger than 16 MiB", path.display()),
-            help: None,
-        });
-    }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
+    read_text(file, &path.display().to_string()).map(Some)
 }
 
-/// Finds and reads the Dockerfile of a context: `file` (relative to the current directory) if given, else `Dockerfile`, `dockerfile` or
-/// `Containerfile` in the context. `<file>.dockerignore` beside it wins over the context's `.dockerignore`.
+/// Names of a Dockerfile that nobody named.
+const DEFAULTS: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
+/// Finds and reads the Dockerfile of a directory: `file` (seen from the current directory, then from the context) if given, else a
+/// default name in it. `<file>.dockerignore` beside it wins over the context's `.dockerignore`.
 pub fn load(context: &Path, file: Option<&Path>) -> Result<Input, BuildError> {
     let candidates: Vec<PathBuf> = match file {
         Some(f) => vec![f.to_owned(), context.join(f)],
-        None => ["Dockerfile", "dockerfile", "Containerfile"].iter().map(|n| context.join(n)).collect(),
+        None => DEFAULTS.iter().map(|n| context.join(n)).collect(),
     };
-    if !context.is_dir() {
-        return Err(BuildError::Usage {
-            message: format!("the build context {} is no directory", context.display()),
-            help: Some(
-                "give the directory that holds the files to build from, as in: layercake build .".into(),
-            ),
-        });
-    }
+    is_directory(context)?;
     for path in &candidates {
         if let Some(text) = read(path)? {
             let ignore = ignore_patterns(context, Some(path))?;
@@ -63,14 +183,28 @@ pub fn load(context: &Path, file: Option<&Path>) -> Result<Input, BuildError> {
             return Ok(Input { name, text, ignore });
         }
     }
-    let wanted = file.map_or_else(|| "Dockerfile".to_owned(), |f| f.display().to_string());
+    Err(no_dockerfile(file, &context.display().to_string()))
+}
+
+fn is_directory(context: &Path) -> Result<(), BuildError> {
+    if context.is_dir() {
+        return Ok(());
+    }
     Err(BuildError::Usage {
-        message: format!("failed to read dockerfile: there is no {wanted} in {}", context.display()),
-        help: Some("write one there, or name another file with -f".into()),
+        message: format!("the build context {} is no directory", context.display()),
+        help: Some("give the directory that holds the files to build from, as in: layercake build .".into()),
     })
 }
 
-/// The patterns that a context ignores.
+fn no_dockerfile(file: Option<&Path>, place: &str) -> BuildError {
+    let wanted = file.map_or_else(|| "Dockerfile".to_owned(), |f| f.display().to_string());
+    BuildError::Usage {
+        message: format!("failed to read dockerfile: there is no {wanted} in {place}"),
+        help: Some("write one there, or name another file with -f".into()),
+    }
+}
+
+/// The patterns that a directory ignores.
 pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<String>, BuildError> {
     let beside = dockerfile.map(|p| {
         let mut name = p.as_os_str().to_owned();
@@ -83,4 +217,202 @@ pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<
         }
     }
     Ok(Vec::new())
+}
+
+/// A fetched context with its time.
+struct Fetched {
+    context: Context,
+    made: Option<Time>,
+    /// The whole context is this Dockerfile.
+    dockerfile: bool,
+}
+
+/// Opens what a build is asked for by. `label` names the context in messages.
+pub fn open(
+    fetcher: &Fetcher<'_>,
+    tasks: &Tasks<'_>,
+    place: Place,
+    wanted: Wanted,
+    options: OpenOptions,
+) -> Result<Opened, BuildError> {
+    if matches!((&place, &wanted), (Place::Stream(_), Wanted::Stream(_))) {
+        return Err(BuildError::Usage {
+            message: "can't use standard input for both the build context and the Dockerfile".into(),
+            help: Some("give one of them as a file".into()),
+        });
+    }
+    // A Dockerfile from elsewhere is read first: it is small, and may be wrong.
+    let (wanted, given) = match wanted {
+        Wanted::Stream(reader) => (None, Some(("-".to_owned(), read_text(reader, "standard input")?))),
+        Wanted::Url(url) => {
+            let text = download_text(fetcher, tasks, &url)?;
+            (None, Some((crate::fetch::shown(&url), text)))
+        }
+        Wanted::Path(p) => (Some(p), None),
+        Wanted::Default => (None, None),
+    };
+    let fetched = match place {
+        Place::Dir(dir) => {
+            let input = match given {
+                None => load(&dir, wanted.as_deref())?,
+                Some((name, text)) => {
+                    is_directory(&dir)?;
+                    Input { name, text, ignore: ignore_patterns(&dir, None)? }
+                }
+            };
+            return Ok(Opened { input, files: Files::Dir(dir), made: None });
+        }
+        Place::Stream(mut reader) => {
+            let mut head = Vec::new();
+            (&mut reader)
+                .take(64 << 10)
+                .read_to_end(&mut head)
+                .map_err(BuildError::io("read", "standard input"))?;
+            if !looks_like_archive(&head) {
+                if wanted.is_some() || given.is_some() {
+                    return Err(BuildError::Usage {
+                        message: "standard input is a Dockerfile, and -f names another one".into(),
+                        help: Some("send a tar, or leave out -f".into()),
+                    });
+                }
+                let text = read_text(Cursor::new(head).chain(reader), "standard input")?;
+                let input = Input { name: "-".into(), text, ignore: Vec::new() };
+                return Ok(Opened { input, files: Files::None, made: None });
+            }
+            tasks.run("read build context from standard input", |_| {
+                of_archive(fetcher, Cursor::new(head).chain(reader), "standard input")
+            })?
+        }
+        Place::Git(git) => {
+            let what = format!("load git source {}", git.shown());
+            tasks.run(&what, |_| {
+                let mut git = *git;
+                git.commit_times |= options.commit_times;
+                let keep = git.keep_git_dir.unwrap_or(false) || options.keep_git_dir;
+                let checkout = fetcher.git(&git, keep)?;
+                let context = of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer))?;
+                Ok(Fetched { context, made: Some(checkout.committed), dockerfile: false })
+            })?
+        }
+        Place::Http(url) => tasks.run("load remote build context", |id| {
+            of_url(fetcher, &url, &|done, all| tasks.transfer(id, "context", done, all))
+        })?,
+    };
+    let label = fetched.context.label().to_owned();
+    let input = match (given, wanted) {
+        (Some((name, text)), _) => Input { name, text, ignore: Vec::new() },
+        (None, _) if fetched.dockerfile => {
+            let text = text_of(fetcher, &fetched.context.tree, CONTEXT_FILE)?.unwrap_or_default();
+            Input { name: label.clone(), text, ignore: Vec::new() }
+        }
+        (None, Some(path)) if path.is_absolute() => {
+            let text = read(&path)?.ok_or_else(|| no_dockerfile(Some(&path), "the file system"))?;
+            Input { name: path.display().to_string(), text, ignore: Vec::new() }
+        }
+        (None, Some(path)) => {
+            let name = path.display().to_string();
+            let text = text_of(fetcher, &fetched.context.tree, &name)?;
+            let text = text.ok_or_else(|| no_dockerfile(Some(&path), &label))?;
+            Input { name, text, ignore: Vec::new() }
+        }
+        (None, None) => {
+            let mut found = None;
+            for name in DEFAULTS {
+                if let Some(text) = text_of(fetcher, &fetched.context.tree, name)? {
+                    found = Some(Input { name: name.to_owned(), text, ignore: Vec::new() });
+                    break;
+                }
+            }
+            found.ok_or_else(|| no_dockerfile(None, &label))?
+        }
+    };
+    Ok(Opened { input, files: Files::Fetched(Arc::new(fetched.context)), made: fetched.made })
+}
+
+/// Name of the file that a URL gives a context.
+const CONTEXT_FILE: &str = "context";
+
+/// A context of one file.
+fn one_file(url: &str, file: &crate::fetch::Download) -> Result<Context, BuildError> {
+    let attrs = oci::index::Attrs { mode: 0o600, mtime: file.modified, ..Default::default() };
+    let kind = oci::Kind::File { size: file.size, digest: file.digest };
+    let entry = oci::Entry { path: CONTEXT_FILE.into(), kind, attrs };
+    let layer = oci::LayerIndex::from_entries(vec![entry]).map_err(crate::context::ContextError::Name)?;
+    of_layer(crate::fetch::shown(url), layer)
+}
+
+fn of_layer(label: String, layer: oci::LayerIndex) -> Result<Context, BuildError> {
+    let broken = |e| BuildError::Image { name: label.clone(), why: crate::images::chain_text(&e) };
+    Context::of_layer(label.clone(), layer).map_err(broken)
+}
+
+/// A git repository or a file by URL, as a named context gives it: a file is not unpacked.
+pub(crate) fn named(fetcher: &Fetcher<'_>, place: &Place) -> Result<Context, BuildError> {
+    match place {
+        Place::Git(git) => {
+            let checkout = fetcher.git(git, git.keep_git_dir.unwrap_or(false))?;
+            of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer))
+        }
+        Place::Http(url) => one_file(url, &fetcher.http(url, None, u64::MAX, &|_, _| {})?),
+        Place::Dir(_) | Place::Stream(_) => of_layer(String::new(), oci::LayerIndex::default()),
+    }
+}
+
+fn of_url(fetcher: &Fetcher<'_>, url: &str, progress: &dyn Fn(u64, u64)) -> Result<Fetched, BuildError> {
+    let file = fetcher.http(url, None, u64::MAX, progress)?;
+    let dated = file.dated.then_some(file.modified);
+    let open = || fetcher.store.open(&file.digest).map(|at| archive::Reader::new(at, file.size));
+    let mut head = Vec::new();
+    let failed = |e| BuildError::io("read", crate::fetch::shown(url))(e);
+    open().and_then(|r| r.take(64 << 10).read_to_end(&mut head)).map_err(failed)?;
+    if looks_like_archive(&head) {
+        let mut out = of_archive(fetcher, open().map_err(failed)?, &crate::fetch::shown(url))?;
+        out.made = dated.or(out.made);
+        return Ok(out);
+    }
+    Ok(Fetched { context: one_file(url, &file)?, made: dated, dockerfile: true })
+}
+
+/// Compressed data, or a tar's first member.
+fn looks_like_archive(head: &[u8]) -> bool {
+    sniff(head) != Format::None || archive::is_tar(Cursor::new(head))
+}
+
+fn of_archive(fetcher: &Fetcher<'_>, reader: impl Read, label: &str) -> Result<Fetched, BuildError> {
+    let broken = |why: String| BuildError::Usage {
+        message: format!("{label} cannot be used as a build context: {why}"),
+        help: Some("it must be a tar, plain or compressed, or a Dockerfile".into()),
+    };
+    let batch = fetcher.store.batch();
+    let decoder = Decoder::new(reader).map_err(|e| broken(e.to_string()))?;
+    let entries =
+        archive::unpack(decoder, &mut batch.sink()).map_err(|e| broken(crate::images::chain_text(&*e)))?;
+    let is_file = |e: &&oci::Entry| matches!(e.kind, oci::Kind::File { .. });
+    let made = entries.iter().filter(is_file).map(|e| e.attrs.mtime).max();
+    let layer = oci::LayerIndex::from_entries(entries).map_err(crate::context::ContextError::Name)?;
+    // The layer is named by nothing but this build; its contents are what later steps take.
+    batch.add_layer(&layer)?;
+    batch.commit(Vec::new(), Vec::new())?;
+    Ok(Fetched { context: of_layer(label.to_owned(), layer)?, made, dockerfile: false })
+}
+
+/// The text of a file of a tree.
+fn text_of(fetcher: &Fetcher<'_>, tree: &Tree, path: &str) -> Result<Option<String>, BuildError> {
+    let Some(place) = tree.resolve(path.as_bytes(), true).ok().filter(oci::tree::Place::exists) else {
+        return Ok(None);
+    };
+    let Node::File { digest, size } = tree.inode(place.id).node else { return Ok(None) };
+    if size > MAX_TEXT {
+        return Err(too_large(path));
+    }
+    let object = fetcher.store.open(&digest).map_err(BuildError::io("read", path))?;
+    read_text(archive::Reader::new(object, size), path).map(Some)
+}
+
+fn download_text(fetcher: &Fetcher<'_>, tasks: &Tasks<'_>, url: &str) -> Result<String, BuildError> {
+    tasks.run(&format!("load Dockerfile from {}", crate::fetch::shown(url)), |_| {
+        let file = fetcher.http(url, None, MAX_TEXT, &|_, _| {})?;
+        let object = fetcher.store.open(&file.digest).map_err(BuildError::io("read", url))?;
+        read_text(archive::Reader::new(object, file.size), url)
+    })
 }

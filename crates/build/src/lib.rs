@@ -3,7 +3,7 @@
 //! The way of the data:
 //!
 //! ```text
-//! input (Dockerfile, ignore file) ─► plan (stages, steps, configs) ─► solve (look up or run) ─► finish (image) ─► export
+//! input (context, Dockerfile, ignore file) ─► plan (stages, steps, configs) ─► solve (look up or run) ─► finish (image) ─► export
 //!                                      ▲ bases                          │ steps/{run,copy,workdir}
 //!                                                                       │ context, fetch, observe, commit
 //! ```
@@ -21,7 +21,7 @@ pub mod copy;
 mod error;
 pub mod events;
 pub mod export;
-mod fetch;
+pub mod fetch;
 mod finish;
 pub mod images;
 pub mod input;
@@ -34,14 +34,14 @@ pub mod plan;
 mod solve;
 mod state;
 mod steps;
+pub mod tasks;
 #[cfg(test)]
 mod testkit;
 pub mod users;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use dockerfile::ignore::Matcher;
@@ -50,16 +50,20 @@ use store::{ImageRecord, Store};
 pub use crate::error::BuildError;
 pub use crate::events::{Event, Listener, StepId, StepInfo};
 pub use crate::finish::{Built, diff_id};
+use crate::input::{Files, Place};
 pub use crate::options::{CacheMode, NamedContext, NetworkMode, Options, Secret};
 pub use crate::solve::StepReport;
+pub use crate::tasks::{Ids, Tasks};
 
 /// A build, as asked for.
 #[derive(Debug)]
 pub struct Request {
     /// The Dockerfile and what its context ignores.
     pub input: input::Input,
-    /// The context's directory; none for an empty one.
-    pub context: Option<PathBuf>,
+    /// The context's files.
+    pub files: Files,
+    /// Numbers for the steps of this build.
+    pub ids: Ids,
     /// Everything else.
     pub options: Options,
 }
@@ -106,16 +110,17 @@ pub fn build(
         listener.event(Event::Warning { text: d.message.clone(), line: Some(d.line) });
     }
     let options = &request.options;
-    let next_id = AtomicU32::new(1);
-    let resolver = bases::Resolver::new(store, &options.contexts, client, options.pull, listener, &next_id);
+    let tasks = Tasks { listener, ids: &request.ids };
+    let resolver = bases::Resolver::new(store, &options.contexts, client, options.pull, tasks);
     let plan = plan::plan(&parsed.file, &options.choices, &resolver).map_err(plan_error)?;
     for w in &plan.warnings {
         listener.event(Event::Warning { text: w.text.clone(), line: w.line });
     }
     check(request, &parsed, &plan, listener)?;
-    let first = next_id.load(Ordering::Relaxed) + 1;
-    let mut solver = solve::Solver::new(store, &plan, options, listener, cancel.clone(), first);
-    read_contexts(store, request, &mut solver, listener, first - 1, &cancel)?;
+    let mut solver = solve::Solver::new(store, &plan, options, listener, cancel.clone());
+    solver.client = client;
+    read_contexts(store, request, &mut solver, &tasks, &cancel)?;
+    solver.number(&request.ids);
     listener.event(Event::Planned { steps: solver.step_infos() });
     let target = solver.run()?;
     let image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
@@ -204,55 +209,53 @@ fn read_contexts(
     store: &Store,
     request: &Request,
     solver: &mut solve::Solver<'_>,
-    listener: &dyn Listener,
-    id: StepId,
+    tasks: &Tasks<'_>,
     cancel: &AtomicBool,
 ) -> Result<(), BuildError> {
-    let needed = solver.needed_of(None);
     let mut locals = BTreeMap::new();
-    for (i, stage) in solver.plan.stages.iter().enumerate() {
+    for (i, stage) in solver.plan.stages.iter().enumerate().filter(|(_, s)| s.needed) {
         let plan::Start::Local(name) = &stage.start else { continue };
-        let Some(NamedContext::Dir(dir)) = request.options.contexts.get(name) else { continue };
-        let patterns = input::ignore_patterns(dir, None)?;
-        let matcher = matcher(&patterns)?;
-        let c = context::read(store, dir, &solver.needed_of(Some(i)), matcher.as_ref(), cancel)?;
-        locals.insert(name.clone(), Arc::new(c));
+        let context = match request.options.contexts.get(name) {
+            Some(NamedContext::Dir(dir)) => {
+                let patterns = input::ignore_patterns(dir, None)?;
+                let matcher = matcher(&patterns)?;
+                context::read(store, dir, &solver.needed_of(Some(i)), matcher.as_ref(), cancel)?
+            }
+            Some(NamedContext::Git(git)) => {
+                let place = Place::Git(git.clone());
+                tasks.run(&format!("load context {name} from {}", git.shown()), |_| {
+                    input::named(&solver.fetcher(), &place)
+                })?
+            }
+            Some(NamedContext::Http(url)) => {
+                let place = Place::Http(url.clone());
+                tasks.run(&format!("load context {name} from {}", fetch::shown(url)), |_| {
+                    input::named(&solver.fetcher(), &place)
+                })?
+            }
+            _ => continue,
+        };
+        locals.insert(name.clone(), Arc::new(context));
     }
     solver.locals = locals;
-    let Some(dir) = request.context.as_ref().filter(|_| !needed.is_empty()) else { return Ok(()) };
-    let step = StepInfo {
-        id,
-        stage: String::new(),
-        place: String::new(),
-        name: "read build context".into(),
-        lines: None,
-    };
-    listener.event(Event::Task { step });
-    listener.event(Event::Started { id });
-    let began = Instant::now();
-    let matcher = matcher(&request.input.ignore)?;
-    let read = context::read(store, dir, &needed, matcher.as_ref(), cancel);
-    match read {
-        Ok(c) => {
-            let _ = solver.context.set(Arc::new(c));
-            listener.event(Event::Done {
-                id,
-                took: began.elapsed(),
-                reason: None,
-                layer: None,
-                bytes: 0,
-                adopted: false,
-            });
-            Ok(())
-        }
-        Err(e) => {
-            listener.event(Event::Failed { id, error: images::chain_text(&e) });
-            Err(match e {
+    let needed = solver.needed_of(None);
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let context = match &request.files {
+        Files::None => return Ok(()),
+        Files::Fetched(context) => context.clone(),
+        Files::Dir(dir) => tasks.run("read build context", |_| {
+            let matcher = matcher(&request.input.ignore)?;
+            let read = context::read(store, dir, &needed, matcher.as_ref(), cancel);
+            read.map(Arc::new).map_err(|e| match e {
                 context::ContextError::Interrupted => BuildError::Interrupted,
                 e => e.into(),
             })
-        }
-    }
+        })?,
+    };
+    let _ = solver.context.set(context);
+    Ok(())
 }
 
 fn matcher(patterns: &[String]) -> Result<Option<Matcher>, BuildError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::fetch::GitRef;
 use crate::plan::Choices;
 
 /// A context with a name (`--build-context NAME=...`).
@@ -19,6 +20,10 @@ pub enum NamedContext {
     },
     /// Another image.
     Image(String),
+    /// A git repository.
+    Git(Box<GitRef>),
+    /// A file by URL; it is there as `context`.
+    Http(String),
 }
 
 /// Where the value of a secret is.

@@ -18,11 +18,13 @@ use store::{NewRecord, Record, StepLock, Store};
 use crate::context::{Context, Needed};
 use crate::error::BuildError;
 use crate::events::{Event, HitRule, Listener, RunReason, StepId, StepInfo};
+use crate::fetch::Fetcher;
 use crate::key::{Key, chain};
 use crate::lookup::RECORDS;
 use crate::options::Options;
 use crate::plan::{CopySource, Plan, Stage, Start, Step, StepKind};
 use crate::state::State;
+use crate::tasks::Ids;
 
 /// What became of a step; the build's account.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) cancel: Arc<AtomicBool>,
     pub(crate) context: OnceLock<Arc<Context>>,
     pub(crate) locals: BTreeMap<String, Arc<Context>>,
+    /// The network, if there is one.
+    pub(crate) client: Option<&'a registry::Client>,
     results: Vec<OnceLock<Finished>>,
     /// What made each layer, for people.
     titles: Mutex<BTreeMap<Digest, String>>,
@@ -114,14 +118,7 @@ impl<'a> Solver<'a> {
         options: &'a Options,
         listener: &'a dyn Listener,
         cancel: Arc<AtomicBool>,
-        first_task: StepId,
     ) -> Solver<'a> {
-        let mut first_id = Vec::new();
-        let mut id = first_task;
-        for s in &plan.stages {
-            first_id.push(id);
-            id += s.steps.len() as StepId;
-        }
         Solver {
             store,
             plan,
@@ -130,11 +127,22 @@ impl<'a> Solver<'a> {
             cancel,
             context: OnceLock::new(),
             locals: BTreeMap::new(),
+            client: None,
             results: plan.stages.iter().map(|_| OnceLock::new()).collect(),
             titles: Mutex::default(),
             progress: Mutex::default(),
             changed: Condvar::new(),
-            first_id,
+            first_id: vec![0; plan.stages.len()],
+        }
+    }
+
+    /// Numbers the steps of all stages.
+    pub(crate) fn number(&mut self, ids: &Ids) {
+        let all: usize = self.plan.stages.iter().map(|s| s.steps.len()).sum();
+        let mut id = ids.take(u32::try_from(all).unwrap_or(u32::MAX));
+        for (first, stage) in self.first_id.iter_mut().zip(&self.plan.stages) {
+            *first = id;
+            id += stage.steps.len() as StepId;
         }
     }
 
@@ -374,6 +382,17 @@ impl<'a> Solver<'a> {
         let id = batch.add_layer(&context.layer)?;
         batch.commit(Vec::new(), Vec::new())?;
         Ok(State::of_layers(vec![id]))
+    }
+
+    /// For what comes from elsewhere.
+    pub(crate) fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
+            store: self.store,
+            client: self.client,
+            secrets: &self.options.secrets,
+            ssh: &self.options.ssh,
+            cancel: &self.cancel,
+        }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

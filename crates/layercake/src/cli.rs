@@ -62,10 +62,11 @@ pub(crate) enum Command {
 /// `layercake build`: the flags of `docker buildx build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Directory with the files to build from
+    /// Files to build from: a directory, a git repository (URL[#REF[:DIR]]), the URL of an archive or Dockerfile, or - for one of these
+    /// on standard input
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub(crate) context: String,
-    /// Dockerfile [default: CONTEXT/Dockerfile]
+    /// Dockerfile: a path, a URL, or - for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) file: Option<String>,
     /// Name of the image, optionally with a tag (repeatable)
@@ -77,7 +78,8 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value it is taken from the environment (repeatable)
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
-    /// Another context or image by name: a directory, docker-image://REF, oci-layout://DIR[:TAG|@DIGEST] (repeatable)
+    /// Another context or image by name: a directory, a git or http(s) URL, docker-image://REF, oci-layout://DIR[:TAG|@DIGEST]
+    /// (repeatable)
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
     /// Set a label of the image (repeatable)

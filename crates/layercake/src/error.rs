@@ -10,6 +10,7 @@
 use std::process::ExitCode;
 
 use build::BuildError;
+use build::fetch::FetchError;
 use registry::RegistryError;
 
 use crate::output;
@@ -197,6 +198,19 @@ impl From<BuildError> for CommandError {
             }
             BuildError::BaseNotFound { tried, .. } => CommandError::new(Kind::User, text)
                 .hint(format!("it was looked for in {tried}; is the name right?")),
+            BuildError::Fetch(e) => {
+                let kind = match &*e {
+                    FetchError::Offline { .. } | FetchError::Request { .. } | FetchError::NoGit(_) => {
+                        Kind::Environment
+                    }
+                    _ => Kind::User,
+                };
+                let out = CommandError::new(kind, text);
+                match e.hint() {
+                    Some(h) => out.hint(h),
+                    None => out,
+                }
+            }
             BuildError::Io { .. } => CommandError::new(Kind::Environment, text),
             BuildError::Interrupted => CommandError::new(Kind::Interrupted, "interrupted"),
             _ => CommandError::new(Kind::User, text),

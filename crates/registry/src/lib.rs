@@ -5,6 +5,7 @@
 //!
 //! - *what the caller sees*: [`Client`] (`client`: manifests, platforms, tags, login; `push`: blobs and manifests up),
 //!   [`BlobReader`] (`blob`), [`Options`] and [`Event`] (`options`), [`RegistryError`] (`error`);
+//! - *plain files*: [`Client::get`] (`download`);
 //! - *who asks*: [`Credentials`] (`credentials`), [`DockerConfig`] (`docker_config`: Docker's and Podman's files), `helper`
 //!   (programs that keep secrets), `auth` and `challenge` (Basic and Bearer);
 //! - *transport*: `http` (connections, redirects, retries), `url`, `proxy`, `httpdate`, `base64`.
@@ -19,6 +20,7 @@ mod challenge;
 mod client;
 mod credentials;
 mod docker_config;
+mod download;
 mod error;
 mod helper;
 mod http;
@@ -33,6 +35,7 @@ pub use blob::BlobReader;
 pub use client::{CONFIG_MAX, Client, FetchedManifest, MANIFEST_MAX, ResolvedImage};
 pub use credentials::{Anonymous, Credential, CredentialError, Credentials};
 pub use docker_config::{DockerConfig, Keychain};
+pub use download::{Get, Got};
 pub use error::RegistryError;
 pub use helper::HelperSettings;
 pub use options::{Event, Mirror, Options, Proxy, Retry, Timeouts};

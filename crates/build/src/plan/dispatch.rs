@@ -14,6 +14,7 @@ use super::{
 };
 use crate::chmod::Chmod;
 use crate::copy::clean;
+use crate::fetch::{GitRef, GitRefError};
 
 /// What is known at one place of a stage.
 #[derive(Debug, Clone)]
@@ -411,8 +412,6 @@ pub(super) fn dispatch<E>(
                 parents: c.parents,
                 link: c.link,
                 from: None,
-                checksum: None,
-                keep_git_dir: None,
                 unpack: None,
             };
             if let Some(from) = &c.from {
@@ -435,21 +434,33 @@ pub(super) fn dispatch<E>(
                 parents: false,
                 link: a.link,
                 from: None,
-                checksum: None,
-                keep_git_dir: a.keep_git_dir,
                 unpack: a.unpack,
             };
-            if let Some(c) = &a.checksum {
-                copy.checksum = Some(cx.word(c)?).filter(|c| !c.is_empty());
-            }
+            let checksum = a.checksum.as_deref().map(|c| cx.word(c)).transpose()?.filter(|c| !c.is_empty());
             let text = sources(&mut cx, &mut copy, &a.sources, &a.dest, &a.heredocs, a.chmod.as_deref())?;
-            if copy.checksum.is_some() {
-                let remote = |s: &CopySource| matches!(s, CopySource::Http(_) | CopySource::Git(_));
-                if copy.sources.len() != 1 {
-                    return Err(cx.fail("checksum can't be specified for multiple sources"));
+            for s in &mut copy.sources {
+                if let CopySource::Git(git) = s {
+                    keep_git_dir(git, a.keep_git_dir).map_err(|m| cx.fail(m))?;
                 }
-                if !copy.sources.iter().all(remote) {
-                    return Err(cx.fail("checksum requires HTTP(S) or Git sources"));
+            }
+            if let Some(want) = checksum {
+                match copy.sources.as_mut_slice() {
+                    [CopySource::Http { checksum, .. }] => {
+                        let digest = want.parse().map_err(|e| PlanError::At {
+                            line: cx.line,
+                            message: format!("invalid checksum {want:?}: {e}"),
+                            help: Some("write --checksum=sha256:<64 hex digits>".into()),
+                        })?;
+                        *checksum = Some(digest);
+                    }
+                    [CopySource::Git(git)] => match &git.checksum {
+                        Some(have) if *have != want => {
+                            return Err(cx.fail(format!("checksum mismatch {want:?} != {have:?}")));
+                        }
+                        _ => git.checksum = Some(want),
+                    },
+                    [_] => return Err(cx.fail("checksum requires HTTP(S) or Git sources")),
+                    _ => return Err(cx.fail("checksum can't be specified for multiple sources")),
                 }
             }
             let no_cache = cx.scope.no_cache;
@@ -498,7 +509,7 @@ fn sources<E>(
     for p in paths {
         let p = cx.word(p)?;
         text.push_str(&format!(" {p}"));
-        let source = match remote(&p) {
+        let source = match remote(&p).map_err(|e| cx.fail(e.to_string()))? {
             Some(s) if copy.add => s,
             Some(CopySource::Git(_)) => return Err(cx.fail("source can't be a git ref for COPY")),
             Some(_) => return Err(cx.fail("source can't be a URL for COPY")),
@@ -521,20 +532,24 @@ fn sources<E>(
     Ok(text)
 }
 
-/// Whether an ADD source is something to fetch.
-fn remote(source: &str) -> Option<CopySource> {
-    let (base, _) = source.split_once('#').unwrap_or((source, ""));
-    let (base, _) = base.split_once('?').unwrap_or((base, ""));
-    let http = source.starts_with("http://") || source.starts_with("https://");
-    let git = source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || http && base.trim_end_matches('/').ends_with(".git")
-        || source.starts_with("git@") && source.contains(':');
-    match (git, http) {
-        (true, _) => Some(CopySource::Git(source.to_owned())),
-        (false, true) => Some(CopySource::Http(source.to_owned())),
-        _ => None,
+/// What an ADD source is that is to be fetched.
+fn remote(source: &str) -> Result<Option<CopySource>, GitRefError> {
+    if let Some(git) = GitRef::parse(source)?
+        && !git.like_a_path
+    {
+        return Ok(Some(CopySource::Git(Box::new(git))));
     }
+    Ok(crate::input::is_url(source).then(|| CopySource::Http { url: source.to_owned(), checksum: None }))
+}
+
+/// Adds `--keep-git-dir` to what the source says itself.
+fn keep_git_dir(git: &mut GitRef, flag: Option<bool>) -> Result<(), &'static str> {
+    match (flag, git.keep_git_dir) {
+        (Some(a), Some(b)) if a != b => return Err("inconsistent keep-git-dir configuration"),
+        (Some(a), None) => git.keep_git_dir = Some(a),
+        _ => {}
+    }
+    Ok(())
 }
 
 fn healthcheck(check: &dockerfile::Healthcheck) -> Healthcheck {

@@ -21,6 +21,7 @@ use oci::platform::Platform;
 use oci::types::ImageConfig;
 
 use crate::chmod::Chmod;
+use crate::fetch::GitRef;
 
 pub use stages::plan;
 
@@ -216,10 +217,6 @@ pub struct Copy {
     pub link: bool,
     /// Stage that `--from` names; none: the context.
     pub from: Option<usize>,
-    /// `--checksum`.
-    pub checksum: Option<String>,
-    /// `--keep-git-dir`.
-    pub keep_git_dir: Option<bool>,
     /// `--unpack`.
     pub unpack: Option<bool>,
 }
@@ -230,9 +227,14 @@ pub enum CopySource {
     /// A path in the context or stage.
     Path(String),
     /// A file to download.
-    Http(String),
-    /// A git repository.
-    Git(String),
+    Http {
+        /// From where.
+        url: String,
+        /// `--checksum`.
+        checksum: Option<Digest>,
+    },
+    /// A git repository, with what `--checksum` and `--keep-git-dir` add.
+    Git(Box<GitRef>),
     /// A heredoc.
     Inline {
         /// File name.

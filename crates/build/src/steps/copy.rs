@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use oci::index::{Attrs, show};
-use oci::tar::Limits;
-use oci::tar::read::{ReadOptions, read_layer_with};
 use oci::tree::{Id, Node};
 use oci::{Content, Digest, Entry, Hasher, Kind, LayerIndex, Time, Tree};
 use serde_json::{Map, json};
@@ -14,7 +12,6 @@ use crate::archive;
 use crate::context::Context;
 use crate::copy::{CopyError, Source, Spec, Work, select};
 use crate::error::BuildError;
-use crate::fetch;
 use crate::key::{Key, key};
 use crate::plan::{Copy, CopySource, Start, Step};
 use crate::solve::{Ran, Solver};
@@ -86,14 +83,18 @@ impl<'p> PreparedCopy<'p> {
                     let tree = one_file(name, 0o644, now, digest, content.len() as u64)?;
                     Opened { tree: Arc::new(tree), path: name, context: None, local: false, wildcards: false }
                 }
-                CopySource::Http(url) => {
-                    let file = fetch::http(solver, url, copy.checksum.as_deref(), &batch, line)?;
-                    let mtime = file.modified.unwrap_or(now);
-                    let tree = one_file(&file.name, 0o600, mtime, file.digest, file.size)?;
+                CopySource::Http { url, checksum } => {
+                    let file = solver.fetcher().http(url, checksum.as_ref(), u64::MAX, &|_, _| {})?;
+                    batch.reuse(&file.digest)?;
+                    let tree = one_file(&file.name, 0o600, file.modified, file.digest, file.size)?;
                     Opened { tree: Arc::new(tree), path: "*", context: None, local: false, wildcards: true }
                 }
-                CopySource::Git(url) => {
-                    let tree = fetch::git(solver, url, copy, &batch, line)?;
+                CopySource::Git(git) => {
+                    let checkout = solver.fetcher().git(git, git.keep_git_dir.unwrap_or(false))?;
+                    for (digest, _) in checkout.layer.objects() {
+                        batch.reuse(&digest)?;
+                    }
+                    let tree = Tree::from_layers([&*checkout.layer]).unwrap_or_default();
                     Opened { tree: Arc::new(tree), path: "/", context: None, local: false, wildcards: false }
                 }
             });
@@ -115,6 +116,10 @@ impl<'p> PreparedCopy<'p> {
         inputs.insert("exclude".into(), json!(copy.exclude));
         inputs.insert("parents".into(), json!(copy.parents));
         inputs.insert("link".into(), json!(copy.link));
+        // Times are in no key, unless they are asked for.
+        if copy.sources.iter().any(|s| matches!(s, CopySource::Git(g) if g.commit_times)) {
+            inputs.insert("times".into(), json!("commit"));
+        }
         Ok(PreparedCopy { copy, opened, batch: std::sync::Mutex::new(Some(batch)), key: key(inputs) })
     }
 
@@ -185,7 +190,7 @@ fn explain_missing(
         ),
         (Some(c), None) => (
             format!("{path:?}: not found in the build context"),
-            Some(format!("paths are relative to the context, which is {}", c.root().display())),
+            Some(format!("paths are relative to the context, which is {}", c.label())),
         ),
         (None, None) if o.local => (format!("{path:?}: not found: there is no build context"), None),
         (_, Some(stage)) => (format!("{path:?}: not found in {}", solver.plan.stages[stage].name), None),
@@ -215,13 +220,5 @@ fn unpack(
     }
     let reader = open().map_err(|e| failed(Box::new(e)))?;
     let decoder = oci::compress::Decoder::new(reader).map_err(|e| failed(Box::new(e)))?;
-    let mut sink = batch.sink();
-    let options = ReadOptions { whiteouts: false };
-    let layer =
-        read_layer_with(decoder, &mut sink, &Limits::default(), options).map_err(|e| failed(Box::new(e)))?;
-    // Links of the archive lead inside the directory that it is unpacked in, as if that were the root.
-    let inside = Tree::from_layers([&layer]).map_err(|e| failed(Box::new(e)))?;
-    let mut entries = inside.flatten();
-    entries.retain(|e| layer.get(&e.path).is_some() || !matches!(e.kind, Kind::Directory { .. }));
-    Ok(Some(entries))
+    archive::unpack(decoder, &mut batch.sink()).map(Some).map_err(failed)
 }

@@ -56,7 +56,7 @@ impl<'a> Solver<'a> {
             StepKind::Workdir(w) => Prepared::Workdir(workdir::PreparedWorkdir::new(w, self.plan.epoch)),
             StepKind::Copy(c) => {
                 let prepared = copy::PreparedCopy::new(self, step, c)?;
-                if c.sources.iter().any(|s| matches!(s, CopySource::Http(_) | CopySource::Git(_))) {
+                if c.sources.iter().any(|s| matches!(s, CopySource::Http { .. } | CopySource::Git(_))) {
                     *barrier = Some(chain(&barrier.unwrap_or(EMPTY_CHAIN), &prepared.key.digest));
                 }
                 Prepared::Copy(Box::new(prepared))

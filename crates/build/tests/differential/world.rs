@@ -99,7 +99,12 @@ impl World {
         let mut options = Options { jobs: 2, ..Options::default() };
         options.choices.no_cache = no_cache;
         let input = input::Input { name: "Dockerfile".into(), text: self.script.text(), ignore: Vec::new() };
-        let request = Request { input, context: Some(self.root.path().join("context")), options };
+        let request = Request {
+            input,
+            files: build::input::Files::Dir(self.root.path().join("context")),
+            ids: build::Ids::default(),
+            options,
+        };
         let recorder = Recorder::default();
         let cancel = Arc::new(AtomicBool::new(false));
         let built = build::build(store, None, &request, &recorder, cancel);

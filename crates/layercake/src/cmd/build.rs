@@ -1,12 +1,15 @@
 //! `layercake build`.
 
 mod flags;
+mod input;
 mod output;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use build::{BuildError, Request, input};
+use build::fetch::Fetcher;
+use build::input::Input;
+use build::{BuildError, Ids, Request, Tasks};
 
 use crate::cli::BuildArgs;
 use crate::context;
@@ -20,13 +23,22 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     let names = flags::references(&args.tag)?;
     let options = flags::options(&args)?;
     let mode = progress::mode(args.progress.as_deref(), args.quiet)?;
-    let dir = PathBuf::from(&args.context);
-    let input = input::load(&dir, args.file.as_deref().map(Path::new))?;
+    let (place, wanted) = input::asked(&args)?;
     let store = context::store(root)?;
     let cancel = context::interrupt_flag()?;
     let client = context::client(&args.insecure, &cancel)?;
     let listener = progress::listener(mode);
-    let request = Request { input, context: Some(dir), options };
+    let ids = Ids::default();
+    let fetcher = Fetcher {
+        store: &store,
+        client: Some(&client),
+        secrets: &options.secrets,
+        ssh: &options.ssh,
+        cancel: &cancel,
+    };
+    let tasks = Tasks { listener: &*listener, ids: &ids };
+    let opened = build::input::open(&fetcher, &tasks, place, wanted, input::options(&options))?;
+    let request = Request { input: opened.input, files: opened.files, ids, options };
     let built = build::build(&store, Some(&client), &request, &*listener, cancel.clone());
     let outcome = match built {
         Ok(o) => o,
@@ -78,7 +90,7 @@ fn summary(outcome: &build::Outcome, names: &[oci::Reference]) {
 }
 
 /// A failed build with the place in the Dockerfile.
-fn failed(e: BuildError, input: &input::Input) -> CommandError {
+fn failed(e: BuildError, input: &Input) -> CommandError {
     let excerpt = excerpt(&e, input);
     let mut out = match &e {
         BuildError::Dockerfile { diagnostics, .. } => {
@@ -98,7 +110,7 @@ fn failed(e: BuildError, input: &input::Input) -> CommandError {
 }
 
 /// The lines of the Dockerfile that an error is about, drawn.
-fn excerpt(e: &BuildError, input: &input::Input) -> Option<String> {
+fn excerpt(e: &BuildError, input: &Input) -> Option<String> {
     match e {
         BuildError::Dockerfile { diagnostics, .. } => Some(
             diagnostics

@@ -2,6 +2,7 @@
 
 mod auth;
 mod debian;
+mod download;
 mod fake;
 mod pull;
 mod push;

@@ -52,7 +52,7 @@ fn heredocs_are_files() {
 fn only_add_fetches() {
     let kinds = |source: &str| match &copy_of(&format!("ADD {source} /d/")).sources[0] {
         CopySource::Path(_) => "path",
-        CopySource::Http(_) => "http",
+        CopySource::Http { .. } => "http",
         CopySource::Git(_) => "git",
         CopySource::Inline { .. } => "inline",
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use build::input::Place;
 use build::{CacheMode, NamedContext, NetworkMode, Options, Secret};
 use oci::Reference;
 use oci::platform::Platform;
@@ -36,7 +37,7 @@ pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, CommandError> {
     value.ok_or_else(|| CommandError::usage(format!("--{flag} {text:?}: expected a size such as 64m")))
 }
 
-fn named_context(source: &str) -> NamedContext {
+fn named_context(source: &str) -> Result<NamedContext, CommandError> {
     if let Some(rest) = source.strip_prefix("oci-layout://") {
         let (path, selector) = match rest.rsplit_once('@') {
             Some((p, d)) => (p, Some(d)),
@@ -45,12 +46,22 @@ fn named_context(source: &str) -> NamedContext {
                 _ => (rest, None),
             },
         };
-        return NamedContext::OciLayout { path: PathBuf::from(path), selector: selector.map(str::to_owned) };
+        let selector = selector.map(str::to_owned);
+        return Ok(NamedContext::OciLayout { path: PathBuf::from(path), selector });
     }
-    match source.strip_prefix("docker-image://") {
-        Some(image) => NamedContext::Image(image.to_owned()),
-        None => NamedContext::Dir(PathBuf::from(source)),
+    if let Some(image) = source.strip_prefix("docker-image://") {
+        return Ok(NamedContext::Image(image.to_owned()));
     }
+    Ok(match Place::of(source).map_err(|e| CommandError::usage(crate::error::chain(&e)))? {
+        Place::Git(git) => NamedContext::Git(git),
+        Place::Http(url) => NamedContext::Http(url),
+        Place::Dir(dir) if !dir.is_dir() => {
+            return Err(CommandError::usage(format!("--build-context: there is no directory {source}"))
+                .hint("it is a directory, a git or http(s) URL, docker-image://REF or oci-layout://DIR"));
+        }
+        Place::Dir(dir) => NamedContext::Dir(dir),
+        Place::Stream(_) => NamedContext::Dir(PathBuf::from(source)),
+    })
 }
 
 /// The options of a build.
@@ -94,7 +105,7 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     }
     for b in &args.build_context {
         let (name, source) = pair("build-context", b)?;
-        o.contexts.insert(name.to_owned(), named_context(source));
+        o.contexts.insert(name.to_owned(), named_context(source)?);
     }
     for s in &args.secret {
         let (id, secret) = secret(s)?;

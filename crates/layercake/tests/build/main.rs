@@ -1,0 +1,8 @@
+//! `layercake build`, as users run it: the program, files, and servers on the loopback interface.
+//!
+//! What runs commands needs root; without it, those tests say so and pass.
+
+mod contexts;
+mod kit;
+mod sources;
+mod web;
