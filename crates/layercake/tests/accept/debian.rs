@@ -17,6 +17,10 @@ const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Imports a minimal root file system as `debian:local`, with the machine's mirrors, apt and pip settings and certificates.
 /// `None`, with the reason said, where it cannot be made.
 pub(crate) fn base(lab: &Lab) -> Option<&'static str> {
+    const NAME: &str = "debian:local";
+    if lab.layercake(&["inspect", NAME]).output().is_ok_and(|o| o.status.success()) {
+        return Some(NAME);
+    }
     if !lab::has("mmdebstrap") {
         skip("mmdebstrap is not installed");
         return None;
@@ -48,9 +52,9 @@ pub(crate) fn base(lab: &Lab) -> Option<&'static str> {
         skip(&format!("mmdebstrap made no root file system: {}", errors.join("; ")));
         return None;
     }
-    lab.print(&["import", "-c", "CMD [\"bash\"]", tar.to_str().expect("UTF-8"), "debian:local"]);
+    lab.print(&["import", "-c", "CMD [\"bash\"]", tar.to_str().expect("UTF-8"), NAME]);
     std::fs::remove_file(tar).expect("it is there");
-    Some("debian:local")
+    Some(NAME)
 }
 
 /// Copies a file into the root file system.
