@@ -167,3 +167,33 @@ fn who_closes_the_pipe_gets_no_error() {
     let out = started.finish();
     assert_eq!((out.code, out.stderr.as_str()), (0, ""));
 }
+
+#[test]
+fn a_manifest_that_came_goes_on_as_it_is() {
+    let Some(b) = image() else { return };
+    let dir = b.path("layout");
+    std::fs::create_dir(&dir).unwrap();
+    let layout = dir.display().to_string();
+    b.layercake(&["save", "--format", "oci", "-o", &format!("{layout}/a.tar"), "t"]).ok();
+    let tar = std::process::Command::new("tar").args(["-xf", "a.tar"]).current_dir(&dir).status().unwrap();
+    assert!(tar.success());
+    // A manifest that we would not write: with an annotation.
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    let mut index: Value = serde_json::from_str(&read("index.json")).unwrap();
+    let blob = |digest: &str| format!("blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap());
+    let mut manifest: Value =
+        serde_json::from_str(&read(&blob(index["manifests"][0]["digest"].as_str().unwrap()))).unwrap();
+    manifest["annotations"]["of"] = "somebody else".into();
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let digest = oci::Digest::of(&bytes).to_string();
+    std::fs::write(dir.join(blob(&digest)), &bytes).unwrap();
+    index["manifests"][0]["digest"] = digest.clone().into();
+    index["manifests"][0]["size"] = bytes.len().into();
+    std::fs::write(dir.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+
+    let other = Build::another();
+    assert_eq!(other.layercake(&["load", "-i", &layout]).ok(), "Loaded image: t:latest");
+    assert_eq!(other.layercake(&["inspect", "t"]).json()[0]["manifest"], digest);
+    let saved = other.command(&["save", "--format", "oci", "t"]).output().unwrap().stdout;
+    assert!(saved.windows(bytes.len()).any(|w| w == bytes), "the archive has the manifest's own bytes");
+}
