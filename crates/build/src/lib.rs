@@ -212,14 +212,28 @@ fn read_contexts(
     tasks: &Tasks<'_>,
     cancel: &AtomicBool,
 ) -> Result<(), BuildError> {
-    let mut locals = BTreeMap::new();
+    let mut starts: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
     for (i, stage) in solver.plan.stages.iter().enumerate().filter(|(_, s)| s.needed) {
-        let plan::Start::Local(name) = &stage.start else { continue };
+        if let plan::Start::Local(name) = &stage.start {
+            starts.entry(name).or_default().push(i);
+        }
+    }
+    let mut locals = BTreeMap::new();
+    for (name, stages) in starts {
         let context = match request.options.contexts.get(name) {
             Some(NamedContext::Dir(dir)) => {
                 let patterns = input::ignore_patterns(dir, None)?;
                 let matcher = matcher(&patterns)?;
-                context::read(store, dir, &solver.needed_of(Some(i)), matcher.as_ref(), cancel)?
+                let needed = match stages[..] {
+                    [only] if solver.plan.stages[only].steps.is_empty() => solver.needed_of(Some(only)),
+                    // A stage's steps may look at everything that the stage starts from.
+                    _ => {
+                        let mut all = context::Needed::default();
+                        all.everything();
+                        all
+                    }
+                };
+                context::read(store, dir, &needed, matcher.as_ref(), cancel)?
             }
             Some(NamedContext::Git(git)) => {
                 let place = Place::Git(git.clone());

@@ -89,11 +89,10 @@ fn step(o: &Overlay, r: &mut Rng) -> String {
         14 => fs::remove_dir_all(&at).and_then(|()| fs::create_dir(&at)),
         // What the parent tree has, as an archive would put it back.
         15..17 => put_back(o, &path),
-        17 => put_back(o, &path).and_then(|()| {
+        17 => put_back(o, &path).map(|()| {
             if parent.exists() {
                 set_mtime(&parent, SOME_TIME);
             }
-            Ok(())
         }),
         _ => fs::remove_dir_all(&at).and_then(|()| put_back(o, &path)),
     };
