@@ -151,7 +151,8 @@ impl<'p> PreparedRun<'p> {
             let home = who.home.clone().unwrap_or_else(|| "/".to_owned());
             env.push(("HOME".into(), home));
         }
-        let content: Arc<dyn Content> = Arc::new(solver.store.clone());
+        let loan = solver.store.lend();
+        let content: Arc<dyn Content> = loan.content();
         let mut guards = Vec::new();
         let mut mounts = Vec::new();
         for (target, source) in &self.mounts {

@@ -1,6 +1,5 @@
 //! `layercake run`: a command on the files of an image, which are served and not unpacked. Nothing of it is kept.
 
-mod lent;
 mod options;
 mod process;
 mod terminal;
@@ -158,10 +157,10 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
         env.push(("HOME".into(), who.home.clone().unwrap_or_else(|| "/".into())));
     }
     let scratch = store.scratch()?;
-    let content = lent::Lent::new(&store);
+    let loan = store.lend();
     let step = Step {
         tree,
-        content: content.clone(),
+        content: loan.content(),
         scratch: scratch.path().to_owned(),
         argv,
         env,
@@ -178,7 +177,7 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
         stdio: process::stdio(args.interactive, args.tty),
     };
     let code = process::run(step, args.interactive, &signals);
-    content.take_back();
+    drop(loan);
     code
 }
 
