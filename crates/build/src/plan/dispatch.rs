@@ -365,6 +365,14 @@ pub(super) fn dispatch<E>(
             }
         }
         Instruction::Run(r) => {
+            // There are no devices to give: one that need not be there is not there.
+            for device in r.devices.iter().filter_map(|raw| dockerfile::mount::Device::parse(raw).ok()) {
+                if device.required {
+                    return Err(
+                        cx.fail(format!("device {} is required, but steps get no devices", device.name))
+                    );
+                }
+            }
             let (args, script) = run_command(cx.scope, r);
             let history_text = cx.scope.run_history(&args);
             let mut mounts = Vec::new();

@@ -66,6 +66,10 @@ fn sources_must_come_first() {
             "FROM scratch / COPY --from=$x a b",
             "2: variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround (write FROM $x AS source above, and COPY --from=source here)",
         ),
+        (
+            "FROM scratch / RUN --device=a/b=c x / RUN --device=a/b=c,required x",
+            "3: device a/b=c is required, but steps get no devices",
+        ),
     ] {
         let choices = if text.contains("AS a") { target("a") } else { given("") };
         assert_eq!(try_plan(text, &choices, &Fake::new()).map(|p| shape(&p)).unwrap_err(), want, "{text}");
