@@ -481,7 +481,7 @@ impl<'a> Work<'a> {
         let dest = &self.spec.dest;
         let mode = self.new_dir_mode();
         let ensure = match dest.rsplit_once('/') {
-            Some((_, "" | ".")) => dest.as_str(),
+            Some((_, "")) => dest.as_str(),
             Some((dir, _)) => dir,
             None => "",
         };

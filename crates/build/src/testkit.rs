@@ -2,7 +2,7 @@
 //!
 //! [`tree`] makes one of `(path, what)` pairs. [`lines`] and [`layer_lines`] show one line for each name: `d/` is a directory, `f: text` a
 //! file, `l -> to` a symbolic link, `b => a` a hard link, `p |` a pipe, `c c1:3` a device, `x gone` a whiteout, `d/ opaque`. What is not
-//! usual follows in brackets: another mode than 755 (directories) or 644 (all else; links have none), another owner than 0:0, xattrs.
+//! usual follows in brackets: another mode than 755 (directories), 777 (symbolic links) or 644 (all else), another owner than 0:0, xattrs.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -115,7 +115,7 @@ fn line(e: &Entry) -> String {
             let known = TEXTS.lock().unwrap().get(digest).cloned();
             (format!("{path}: {}", known.unwrap_or_else(|| format!("({size} bytes)"))), 0o644)
         }
-        Kind::Symlink { target } => (format!("{path} -> {}", text(target)), e.attrs.mode),
+        Kind::Symlink { target } => (format!("{path} -> {}", text(target)), 0o777),
         Kind::HardLink { target } => (format!("{path} => {}", text(target)), e.attrs.mode),
         Kind::Fifo => (format!("{path} |"), 0o644),
         Kind::CharDevice { major, minor } => (format!("{path} c{major}:{minor}"), 0o644),
