@@ -13,6 +13,9 @@ use oci::tar::archive::Archive;
 use oci::tar::read::{ReadOptions, read_layer_with};
 use oci::{Entry, Kind, ReadAt, Tree};
 
+#[cfg(test)]
+mod tests;
+
 /// An object as a stream.
 pub(crate) struct Reader {
     object: Arc<dyn ReadAt>,

@@ -17,6 +17,9 @@ use crate::error::BuildError;
 use crate::plan::{BaseImage, Plan, Start};
 use crate::solve::{Finished, StepReport};
 
+#[cfg(test)]
+mod tests;
+
 /// An image, made.
 #[derive(Debug, Clone)]
 pub struct Built {
