@@ -116,7 +116,10 @@ impl<'p> PreparedCopy<'p> {
         inputs.insert("exclude".into(), json!(copy.exclude));
         inputs.insert("parents".into(), json!(copy.parents));
         inputs.insert("link".into(), json!(copy.link));
-        // Times are in no key, unless they are asked for.
+        // Times are in no key, unless they are asked for. The epoch is that of heredocs and of directories that are made.
+        if let Some(e) = solver.plan.epoch {
+            inputs.insert("epoch".into(), json!(e));
+        }
         if copy.sources.iter().any(|s| matches!(s, CopySource::Git(g) if g.commit_times)) {
             inputs.insert("times".into(), json!("commit"));
         }
