@@ -23,6 +23,7 @@ pub mod events;
 pub mod export;
 pub mod fetch;
 mod finish;
+mod foreign;
 pub mod images;
 pub mod input;
 mod key;
@@ -116,6 +117,7 @@ pub fn build(
     for w in &plan.warnings {
         listener.event(Event::Warning { text: w.text.clone(), line: w.line });
     }
+    foreign::check(&plan)?;
     check(request, &parsed, &plan, listener)?;
     let mut solver = solve::Solver::new(store, &plan, options, listener, cancel.clone());
     solver.client = client;
