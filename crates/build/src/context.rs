@@ -404,15 +404,34 @@ pub(crate) fn read_once(store: &Store, root: &Path, cancel: &AtomicBool) -> Resu
     read_with(store, root, &needed, None, cancel, None)
 }
 
-fn read_with(
-    store: &Store,
+/// What a directory holds and an ignore file leaves, without looking into files: all have the digest of nothing.
+pub(crate) fn survey(
+    root: &Path,
+    ignore: Option<&Matcher>,
+    cancel: &AtomicBool,
+) -> Result<LayerIndex, ContextError> {
+    let mut needed = Needed::default();
+    needed.everything();
+    let entries = walk(root, &needed, ignore, cancel)?.into_iter().map(|f| Entry {
+        path: f.path,
+        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs: f.xattrs },
+        kind: match f.kind {
+            FoundKind::Dir => Kind::Directory { opaque: false },
+            FoundKind::File if f.socket => Kind::File { size: 0, digest: Digest::of(b"") },
+            FoundKind::File => Kind::File { size: f.identity.size, digest: Digest::of(b"") },
+            FoundKind::Other(k) => k,
+        },
+    });
+    LayerIndex::from_entries(entries.collect()).map_err(ContextError::Name)
+}
+
+/// Finds what is wanted of a directory, in the order of paths.
+fn walk(
     root: &Path,
     needed: &Needed,
     ignore: Option<&Matcher>,
     cancel: &AtomicBool,
-    memo_name: Option<&str>,
-) -> Result<Context, ContextError> {
-    let now = Time::now();
+) -> Result<Vec<Found>, ContextError> {
     let mut walker = Walker {
         root,
         patterns: needed.patterns.clone(),
@@ -431,7 +450,19 @@ fn read_with(
         let new = std::mem::take(&mut walker.new_patterns);
         walker.patterns.extend(new);
     }
-    let found: Vec<Found> = walker.found.into_values().collect();
+    Ok(walker.found.into_values().collect())
+}
+
+fn read_with(
+    store: &Store,
+    root: &Path,
+    needed: &Needed,
+    ignore: Option<&Matcher>,
+    cancel: &AtomicBool,
+    memo_name: Option<&str>,
+) -> Result<Context, ContextError> {
+    let now = Time::now();
+    let found = walk(root, needed, ignore, cancel)?;
     let memo = memo_name.map(|name| load_memo(store, name)).unwrap_or_default();
     let digests = digest_all(store, root, &found, &memo, cancel)?;
 

@@ -226,6 +226,22 @@ impl Selection {
         &self.matches
     }
 
+    /// The paths in `tree` of everything that is selected; directories that only lead there are left out.
+    pub fn paths(&self, tree: &Tree) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        for m in &self.matches {
+            let start = tree.path(m.id);
+            let visited = self.visit(tree, m.id, &mut |rel, _, include| {
+                if include {
+                    out.push(join(&start, rel));
+                }
+                Ok(())
+            });
+            debug_assert!(visited.is_ok(), "a visitor that cannot fail");
+        }
+        out
+    }
+
     fn included(&self, rel: &[u8]) -> (bool, bool) {
         if rel.is_empty() {
             return (true, false);

@@ -27,6 +27,7 @@ mod foreign;
 pub mod images;
 pub mod input;
 mod key;
+pub mod listing;
 pub mod load;
 mod lookup;
 pub mod observe;

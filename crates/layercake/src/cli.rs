@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cmd;
+use crate::table::Format;
 
 /// Build, understand and shrink container images.
 #[derive(Debug, Parser)]
@@ -69,6 +70,12 @@ pub(crate) struct BuildArgs {
     /// Dockerfile: a path, a URL, or - for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) file: Option<String>,
+    /// Build nothing; list what is in the context, and which instruction takes what
+    #[arg(long)]
+    pub(crate) list_context: bool,
+    /// How to print a list
+    #[arg(long, value_enum, default_value_t, requires = "list_context")]
+    pub(crate) format: Format,
     /// Name of the image, optionally with a tag (repeatable)
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Vec<String>,

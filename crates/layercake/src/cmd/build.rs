@@ -2,6 +2,7 @@
 
 mod flags;
 mod input;
+mod listing;
 mod output;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,11 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     let tasks = Tasks { listener: &*listener, ids: &ids };
     let opened = build::input::open(&fetcher, &tasks, place, wanted, input::options(&options))?;
     let request = Request { input: opened.input, files: opened.files, ids, options };
+    if args.list_context {
+        let list = build::listing::list_context(&store, &request, &*listener, &cancel);
+        listing::print(&list.map_err(|e| failed(e, &request.input))?, args.format);
+        return Ok(ExitCode::SUCCESS);
+    }
     let built = build::build(&store, Some(&client), &request, &*listener, cancel.clone());
     let outcome = match built {
         Ok(o) => o,

@@ -223,3 +223,61 @@ fn named_contexts() {
     );
     lab.build(&["--build-context", "d=nowhere", "ctx"]).fails(2, &["there is no directory nowhere"]);
 }
+
+#[test]
+fn what_is_in_a_context_and_who_takes_it() {
+    let lab = Lab::new();
+    lab.file("ctx/.dockerignore", "node_modules\n").file("ctx/node_modules/big", "0123456789");
+    lab.file("ctx/src/main.c", "int main;")
+        .file("ctx/src/main.o", "xx")
+        .file("ctx/README", "readme")
+        .file("ctx/Makefile", "all:");
+    let text = "FROM alpine:none AS build\nCOPY Makefile src/*.c /b/\nRUN --mount=target=/src,source=src make\n\
+                FROM scratch AS unused\nCOPY README /\nFROM scratch\nCOPY --from=build /b /\nCOPY --exclude=*.o src gone /s/\n";
+    lab.file("ctx/Dockerfile", text);
+    let out = lab.build(&["--list-context", "--format", "json", "ctx"]).ok();
+    let list: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+    let files: Vec<String> = list["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| {
+            format!(
+                "{} {} {} {}",
+                f["path"].as_str().unwrap(),
+                f["type"].as_str().unwrap(),
+                f["size"],
+                f["taken_by"]
+            )
+        })
+        .collect();
+    let dockerfile = format!("Dockerfile file {} []", text.len());
+    assert_eq!(
+        files,
+        [
+            ".dockerignore file 13 []",
+            &dockerfile,
+            "Makefile file 4 [2]",
+            "README file 6 []",
+            "src directory 0 [3,8]",
+            "src/main.c file 9 [2,3,8]",
+            "src/main.o file 2 [3]"
+        ]
+    );
+    assert_eq!(list["ignored"], serde_json::json!({"files": 1, "bytes": 10}));
+    assert_eq!(list["not_taken"]["files"], 3);
+    assert_eq!(list["unknown_bases"], serde_json::json!(["alpine:none"]));
+    let takers: Vec<String> = list["instructions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| format!("{} {} {}", t["line"], t["takes"]["bytes"], t["missing"]))
+        .collect();
+    assert_eq!(takers, ["2 13 []", "3 11 []", "8 9 [\"gone\"]"]);
+    let text = lab.build(&["--list-context", "ctx"]).ok().stdout;
+    assert!(
+        text.contains("left out by the ignore file: 1 file, 10B")
+            && text.contains("2,3,8   9B     src/main.c"),
+        "{text}"
+    );
+}
