@@ -30,10 +30,13 @@ mod key;
 pub mod listing;
 pub mod load;
 mod lookup;
+mod mask;
 pub mod observe;
 pub mod options;
 pub mod plan;
+mod preflight;
 mod solve;
+mod sshagent;
 mod state;
 mod steps;
 pub mod tasks;
@@ -120,6 +123,10 @@ pub fn build(
     }
     foreign::check(&plan)?;
     check(request, &parsed, &plan, listener)?;
+    preflight::check(&plan, options)?;
+    if options.no_cache_mounts {
+        clear_cache_mounts(store, &plan, options, listener, &cancel)?;
+    }
     let mut solver = solve::Solver::new(store, &plan, options, listener, cancel.clone());
     solver.client = client;
     read_contexts(store, request, &mut solver, &tasks, &cancel)?;
@@ -252,7 +259,7 @@ fn read_contexts(
             }
             _ => continue,
         };
-        locals.insert(name.clone(), Arc::new(context));
+        locals.insert(name.to_owned(), Arc::new(context));
     }
     solver.locals = locals;
     let needed = solver.needed_of(None);
@@ -273,6 +280,21 @@ fn read_contexts(
     };
     let _ = solver.context.set(context);
     Ok(())
+}
+
+/// `--no-cache-mounts`: empties what the build's RUNs would mount.
+fn clear_cache_mounts(
+    store: &Store,
+    plan: &plan::Plan,
+    options: &Options,
+    listener: &dyn Listener,
+    cancel: &AtomicBool,
+) -> Result<(), BuildError> {
+    let wait = cachemount::Wait {
+        is_cancelled: &|| cancel.load(std::sync::atomic::Ordering::Relaxed),
+        begins: &|what| listener.event(Event::Warning { text: format!("waiting for {what}"), line: None }),
+    };
+    cachemount::clear(store, &steps::cache_ids(plan, options), &wait)
 }
 
 fn matcher(patterns: &[String]) -> Result<Option<Matcher>, BuildError> {

@@ -91,6 +91,12 @@ pub struct Options {
     pub ulimits: Vec<sandbox::Rlimit>,
     /// `--allow security.insecure`.
     pub allow_insecure: bool,
+    /// `--allow network.host`, or `--network host`: what `RUN --network=host` needs.
+    pub allow_host_network: bool,
+    /// `BUILDKIT_CACHE_MOUNT_NS`: stands before the ids of cache mounts.
+    pub cache_namespace: String,
+    /// `--no-cache-mounts`: the cache mounts of this build begin empty.
+    pub no_cache_mounts: bool,
     /// `--pull`.
     pub pull: bool,
     /// How many steps run at once.
@@ -112,6 +118,9 @@ impl Default for Options {
             shm_size: 64 << 20,
             ulimits: Vec::new(),
             allow_insecure: false,
+            allow_host_network: false,
+            cache_namespace: String::new(),
+            no_cache_mounts: false,
             pull: false,
             jobs: 16,
         }

@@ -98,6 +98,9 @@ pub(crate) struct BuildArgs {
     /// Do not use earlier results
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Begin with empty cache mounts (--no-cache leaves them alone)
+    #[arg(long)]
+    pub(crate) no_cache_mounts: bool,
     /// Which earlier results may be used: traced (nothing that the step read changed) or chain (Docker's rule)
     #[arg(long, value_name = "RULE", default_value = "traced")]
     pub(crate) cache: String,

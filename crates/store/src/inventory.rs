@@ -60,6 +60,8 @@ pub struct Usage {
     pub database: Amount,
     /// Memos.
     pub memo: Amount,
+    /// Cache mounts.
+    pub mounts: Amount,
     /// Sessions: of running processes, and what dead ones left.
     pub tmp: Amount,
     /// Number of records.
@@ -69,9 +71,8 @@ pub struct Usage {
 impl Usage {
     /// Everything together.
     pub fn total(&self) -> Amount {
-        [self.objects, self.layers, self.blobs, self.images, self.database, self.memo, self.tmp]
-            .into_iter()
-            .sum()
+        let beside = [self.memo, self.mounts, self.tmp];
+        [self.objects, self.layers, self.blobs, self.images, self.database].into_iter().chain(beside).sum()
     }
 }
 
@@ -169,6 +170,7 @@ impl Store {
                 + amount_below(&root.join(paths::TAGS)),
             database,
             memo: amount_below(&root.join(paths::MEMO)),
+            mounts: amount_below(&root.join(paths::MOUNTS)),
             tmp: amount_below(&root.join(paths::TMP)),
             records: core.query(|db| db.count_records())?,
         })

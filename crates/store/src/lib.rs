@@ -11,6 +11,7 @@
 //!   images/<hex>.json       an image: config, manifest, layers
 //!   images/tags/<hex>.json  a tag: name, image; <hex> is the sha256 of the name
 //!   db.sqlite               records of past steps, tars and blobs of layers (db.sqlite-wal, db.sqlite-shm are SQLite's)
+//!   mounts/<hex>/           cache mounts of RUN steps: see `mounts`
 //!   memo/<hex>              bytes by name that may be lost at any time
 //!   tmp/<session>/          what a running process has not committed yet, and its scratch directories
 //!   locks/                  lock files
@@ -35,7 +36,7 @@
 //!
 //! The rooms: `paths`, `sys` (file operations), `core` (what an open store consists of), `session` and `remove` (`tmp/`), `objects`
 //! (files by digest), `batch` and `ingest` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
-//! `images`, `records`, `db`, `memo`, `locks`, `scratch`, `inventory` (what is there), `gc`, `verify`.
+//! `images`, `records`, `db`, `memo`, `locks`, `scratch`, `mounts`, `inventory` (what is there), `gc`, `verify`.
 
 mod batch;
 mod blobs;
@@ -51,6 +52,7 @@ mod layers;
 mod loan;
 mod locks;
 mod memo;
+mod mounts;
 mod objects;
 mod paths;
 mod records;
@@ -76,6 +78,7 @@ pub use inventory::{Amount, Usage};
 pub use layers::{TarBlob, TarOrigin};
 pub use loan::Loan;
 pub use locks::StepLock;
+pub use mounts::CacheMount;
 pub use records::{NewRecord, Record};
 pub use scratch::ScratchDir;
 pub use verify::{Finding, Part, Verified};

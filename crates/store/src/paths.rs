@@ -99,6 +99,7 @@ pub(crate) const BLOBS: &str = "blobs/sha256";
 pub(crate) const IMAGES: &str = "images";
 pub(crate) const TAGS: &str = "images/tags";
 pub(crate) const MEMO: &str = "memo";
+pub(crate) const MOUNTS: &str = "mounts";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const STEP_LOCKS: &str = "locks/steps";
 pub(crate) const DB: &str = "db.sqlite";

@@ -11,6 +11,7 @@ mod workdir;
 
 use oci::Digest;
 
+pub(crate) use self::run::cache_ids;
 use crate::error::BuildError;
 use crate::events::StepId;
 use crate::key::{EMPTY_CHAIN, Key, chain};

@@ -1,7 +1,7 @@
 //! RUN: the command in the sandbox, on the view of its parent.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::mount::{Kind as MountKind, Sharing};
@@ -10,15 +10,18 @@ use oci::{Content, Hasher, Tree};
 use sandbox::{Exit, Mount, MountSource, Network, Security, Stdio};
 use serde_json::{Map, Value, json};
 
+use crate::cachemount::{self, Seed, Wait, Wanted};
 use crate::commit::layer_of_upper;
 use crate::copy::{clean, hash_inode};
 use crate::error::BuildError;
 use crate::events::{Event, StepId, Stream};
 use crate::key::{Key, key};
+use crate::mask::{self, Secrets};
 use crate::observe;
-use crate::options::{NetworkMode, Secret};
-use crate::plan::{Run, RunMount, Stage, Start, Step};
+use crate::options::{NetworkMode, Options, Secret};
+use crate::plan::{Plan, Run, RunMount, Stage, Start, Step, StepKind};
 use crate::solve::{Ran, Solver};
+use crate::sshagent::Filter;
 use crate::state::State;
 use crate::users;
 
@@ -33,23 +36,24 @@ enum Source {
         writable: bool,
     },
     Cache {
-        id: String,
-        sharing: Sharing,
+        wanted: Wanted,
         readonly: bool,
-        seed: Option<(Arc<Tree>, Id)>,
-        mode: u32,
-        uid: u32,
-        gid: u32,
     },
     Tmpfs(Option<u64>),
+    /// Its value is read when the step runs: one that is found in the cache needs none.
     Secret {
-        value: Vec<u8>,
+        id: String,
+        /// The file is left out where only the variable is wanted.
+        file: bool,
+        variable: Option<String>,
+        required: bool,
         mode: u32,
         uid: u32,
         gid: u32,
     },
     Ssh {
-        socket: PathBuf,
+        id: String,
+        required: bool,
         mode: u32,
         uid: u32,
         gid: u32,
@@ -58,8 +62,8 @@ enum Source {
 
 pub(crate) struct PreparedRun<'p> {
     run: &'p Run,
+    line: Option<u32>,
     mounts: Vec<(String, Source)>,
-    secret_env: Vec<(String, String)>,
     pub(super) key: Key,
 }
 
@@ -84,30 +88,17 @@ impl<'p> PreparedRun<'p> {
         barrier: Option<&oci::Digest>,
     ) -> Result<PreparedRun<'p>, BuildError> {
         let line = step.lines.map(|l| l.0);
-        let insecure = match run.security.as_deref() {
-            None | Some("sandbox") => false,
-            Some(_) if solver.options.allow_insecure => true,
-            Some(_) => {
-                return Err(BuildError::Line {
-                    line,
-                    message: "--security=insecure is not allowed".into(),
-                    help: Some("allow it with --allow security.insecure".into()),
-                });
-            }
-        };
+        let insecure = !matches!(run.security.as_deref(), None | Some("sandbox"));
         let network = match (run.network.as_deref(), solver.options.network) {
             (Some("none"), _) | (None | Some("default"), NetworkMode::None) => NetworkMode::None,
             _ => NetworkMode::Host,
         };
         let mut mounts = Vec::new();
-        let mut secret_env = Vec::new();
         let mut described = Vec::new();
         for m in &run.mounts {
-            let (source, text) = resolve(solver, m, line, &mut secret_env, mounts.len())?;
+            let (target, source, text) = resolve(solver, m, line, mounts.len())?;
             described.push(text);
-            if let Some((target, source)) = source {
-                mounts.push((target, source));
-            }
+            mounts.push((target, source));
         }
         let mut env = Map::new();
         for (k, v) in &run.env {
@@ -136,7 +127,7 @@ impl<'p> PreparedRun<'p> {
         if let Some((name, content)) = &run.script {
             inputs.insert("script".into(), json!([name, oci::Digest::of(content.as_bytes()).hex()]));
         }
-        Ok(PreparedRun { run, mounts, secret_env, key: key(inputs) })
+        Ok(PreparedRun { run, line, mounts, key: key(inputs) })
     }
 
     pub(super) fn execute(&self, solver: &Solver<'_>, id: StepId, parent: &State) -> Result<Ran, BuildError> {
@@ -146,14 +137,23 @@ impl<'p> PreparedRun<'p> {
         let who_text = identity(&who);
         let mut env: Vec<(String, String)> = run.env.clone();
         env.extend(run.proxy.iter().filter(|(k, _)| !run.env.iter().any(|(e, _)| e == k)).cloned());
-        env.extend(self.secret_env.iter().cloned());
+        let (mut secrets, mut agents) = (Secrets::default(), Vec::new());
+        let scratch = solver.store.scratch()?;
         if !env.iter().any(|(k, _)| k == "HOME") {
             let home = who.home.clone().unwrap_or_else(|| "/".to_owned());
             env.push(("HOME".into(), home));
         }
         let loan = solver.store.lend();
         let content: Arc<dyn Content> = loan.content();
-        let mut guards = Vec::new();
+        let wanted = self.mounts.iter().filter_map(|(_, s)| match s {
+            Source::Cache { wanted, .. } => Some(wanted),
+            _ => None,
+        });
+        let wait = Wait {
+            is_cancelled: &|| solver.is_cancelled(),
+            begins: &|what| solver.listener.event(Event::Waiting { id, what: what.to_owned() }),
+        };
+        let caches = cachemount::open_all(solver.store, wanted, &wait)?;
         let mut mounts = Vec::new();
         for (target, source) in &self.mounts {
             let source = match source {
@@ -163,34 +163,43 @@ impl<'p> PreparedRun<'p> {
                     subpath: *id,
                     writable: *writable,
                 },
-                Source::Cache { id, sharing, readonly, seed, mode, uid, gid } => {
-                    let held =
-                        crate::cachemount::open(solver, id, *sharing, seed.as_ref(), (*mode, *uid, *gid))?;
-                    let path = held.path().to_owned();
-                    guards.push(held);
+                Source::Cache { wanted, readonly } => {
+                    let path = caches.path(wanted).map(Path::to_owned).unwrap_or_default();
                     MountSource::Dir { path, readonly: *readonly }
                 }
                 Source::Tmpfs(size) => MountSource::Tmpfs { size: *size, mode: 0o1777 },
-                Source::Secret { value, mode, uid, gid } => {
-                    MountSource::File { bytes: value.clone(), mode: *mode, uid: *uid, gid: *gid }
+                Source::Secret { id, file, variable, required, mode, uid, gid } => {
+                    let value = self.secret(solver, id, *required)?;
+                    if let Some(v) = &value {
+                        secrets.add(v);
+                    }
+                    if let Some(name) = variable {
+                        let value = value.clone().unwrap_or_default();
+                        env.retain(|(k, _)| k != name);
+                        env.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
+                    }
+                    let Some(bytes) = value.filter(|_| *file) else { continue };
+                    MountSource::File { bytes, mode: *mode, uid: *uid, gid: *gid }
                 }
-                Source::Ssh { socket, mode, uid, gid } => {
-                    MountSource::Socket { path: socket.clone(), mode: *mode, uid: *uid, gid: *gid }
+                Source::Ssh { id, required, mode, uid, gid } => {
+                    let Some(agent) = self.agent(solver, id, *required)? else { continue };
+                    let filter = Filter::start(agent, scratch.path(), &format!("agent.{}", agents.len()));
+                    let filter = filter.map_err(BuildError::io("make a socket that leads to", agent))?;
+                    let path = filter.path().to_owned();
+                    if agents.is_empty() {
+                        env.push(("SSH_AUTH_SOCK".into(), target.clone()));
+                    }
+                    agents.push(filter);
+                    MountSource::Socket { path, mode: *mode, uid: *uid, gid: *gid }
                 }
             };
             mounts.push(Mount { target: target.as_bytes().to_vec(), source });
-        }
-        if self.mounts.iter().any(|(_, s)| matches!(s, Source::Ssh { .. }))
-            && let Some((target, _)) = self.mounts.iter().find(|(_, s)| matches!(s, Source::Ssh { .. }))
-        {
-            env.push(("SSH_AUTH_SOCK".into(), target.clone()));
         }
         if let Some((name, text)) = &run.script {
             let file = MountSource::File { bytes: text.clone().into_bytes(), mode: 0o755, uid: 0, gid: 0 };
             mounts.push(Mount { target: format!("/dev/pipes/{name}").into_bytes(), source: file });
         }
         let options = solver.options;
-        let scratch = solver.store.scratch()?;
         let step = sandbox::Step {
             tree: tree.clone(),
             content,
@@ -223,13 +232,13 @@ impl<'p> PreparedRun<'p> {
         let pipes = [(running.stdout.take(), Stream::Stdout), (running.stderr.take(), Stream::Stderr)];
         std::thread::scope(|scope| {
             for (pipe, stream) in pipes {
-                let log = &log;
-                scope.spawn(move || forward(solver, id, pipe, stream, log));
+                let (log, masked) = (&log, secrets.stream());
+                scope.spawn(move || forward(solver, id, pipe, stream, masked, log));
             }
         });
         let outcome = running.wait();
         solver.unregister(id);
-        drop(guards);
+        drop((caches, agents));
         let log = log.into_inner().unwrap_or_else(PoisonError::into_inner);
         // A build that stops kills its steps; their end is no failure of theirs.
         if solver.is_cancelled() {
@@ -243,6 +252,37 @@ impl<'p> PreparedRun<'p> {
         let layer = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
         let observations = self.observations(&tree, &outcome.seen, who_text);
         Ok(Ran { layer, batch, log: log.into_bytes(), observations })
+    }
+
+    /// The value of a secret, if it was given.
+    fn secret(&self, solver: &Solver<'_>, id: &str, required: bool) -> Result<Option<Vec<u8>>, BuildError> {
+        match solver.options.secrets.get(id) {
+            Some(Secret::Bytes(b)) => Ok(Some(b.clone())),
+            Some(Secret::File(p)) => std::fs::read(p).map(Some).map_err(BuildError::io("read secret", p)),
+            None if required => Err(BuildError::Line {
+                line: self.line,
+                message: format!("secret {id}: not found"),
+                help: Some(format!("give it with --secret id={id},src=FILE or --secret id={id},env=NAME")),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    /// The socket of an agent, if it was given.
+    fn agent<'s>(
+        &self,
+        solver: &'s Solver<'_>,
+        id: &str,
+        required: bool,
+    ) -> Result<Option<&'s Path>, BuildError> {
+        match solver.options.ssh.get(id) {
+            None if required => Err(BuildError::Line {
+                line: self.line,
+                message: format!("no SSH key {id:?} forwarded from the client"),
+                help: Some(format!("give it with --ssh {id}")),
+            }),
+            agent => Ok(agent.map(PathBuf::as_path)),
+        }
     }
 
     fn network_none(&self, solver: &Solver<'_>) -> bool {
@@ -290,14 +330,13 @@ fn identity(who: &users::Identity) -> String {
     format!("{}:{}:{}:{}", who.uid, who.gid, groups.join(","), who.home.as_deref().unwrap_or("/"))
 }
 
-/// Finds what a `--mount` mounts. The text describes it for the key.
+/// Finds where and what a `--mount` mounts. The text describes it for the key.
 fn resolve(
     solver: &Solver<'_>,
     m: &RunMount,
     line: Option<u32>,
-    secret_env: &mut Vec<(String, String)>,
     number: usize,
-) -> Result<(Option<(String, Source)>, Value), BuildError> {
+) -> Result<(String, Source, Value), BuildError> {
     let mount = &m.mount;
     let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
     match mount.kind {
@@ -306,22 +345,28 @@ fn resolve(
             let writable = !mount.is_readonly();
             let text =
                 json!({"type": "bind", "target": m.target, "rw": writable, "files": tree_digest(&tree, id)});
-            Ok((Some((m.target.clone(), Source::View { tree, id, writable })), text))
+            Ok((m.target.clone(), Source::View { tree, id, writable }, text))
         }
         MountKind::Tmpfs => {
             let size = mount.size.filter(|&s| s > 0);
             let text = json!({"type": "tmpfs", "target": m.target, "size": size});
-            Ok((Some((m.target.clone(), Source::Tmpfs(size))), text))
+            Ok((m.target.clone(), Source::Tmpfs(size), text))
         }
         MountKind::Cache => {
-            let id = mount.id.clone().unwrap_or_else(|| m.target.clone());
-            let seed = if m.from.is_some() { Some(subtree(solver, m, line)?) } else { None };
+            let id = cache_id(mount, solver.options);
+            let seed = match m.from {
+                Some(_) => {
+                    let (tree, start) = subtree(solver, m, line)?;
+                    Some(Seed::new(tree, start))
+                }
+                None => None,
+            };
             let mode = mount.mode.unwrap_or(0o755);
             let sharing = mount.sharing.unwrap_or(Sharing::Shared);
             let readonly = mount.is_readonly();
             let text = json!({"type": "cache", "target": m.target, "ro": readonly, "mode": mode, "owner": [owner.0, owner.1]});
-            let source = Source::Cache { id, sharing, readonly, seed, mode, uid: owner.0, gid: owner.1 };
-            Ok((Some((m.target.clone(), source)), text))
+            let wanted = Wanted { id, sharing, mode, uid: owner.0, gid: owner.1, seed };
+            Ok((m.target.clone(), Source::Cache { wanted, readonly }, text))
         }
         MountKind::Secret => {
             let from_target = || mount.target.as_deref().map(base_name);
@@ -335,31 +380,9 @@ fn resolve(
             };
             let text = json!({"type": "secret", "id": id, "target": target, "env": variable, "mode": mode,
                 "owner": [owner.0, owner.1], "required": mount.required});
-            let value = match solver.options.secrets.get(&id) {
-                Some(Secret::Bytes(b)) => Some(b.clone()),
-                Some(Secret::File(p)) => Some(std::fs::read(p).map_err(BuildError::io("read secret", p))?),
-                None if mount.required => {
-                    return Err(BuildError::Line {
-                        line,
-                        message: format!("secret {id}: not found"),
-                        help: Some(format!(
-                            "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
-                        )),
-                    });
-                }
-                None => None,
-            };
-            if let Some(name) = variable {
-                let value = value.clone().unwrap_or_default();
-                secret_env.push((name, String::from_utf8_lossy(&value).into_owned()));
-            }
-            let source = match (target, value) {
-                (Some(t), Some(value)) => {
-                    Some((t, Source::Secret { value, mode, uid: owner.0, gid: owner.1 }))
-                }
-                _ => None,
-            };
-            Ok((source, text))
+            let (file, required) = (target.is_some(), mount.required);
+            let source = Source::Secret { id, file, variable, required, mode, uid: owner.0, gid: owner.1 };
+            Ok((target.unwrap_or_default(), source, text))
         }
         MountKind::Ssh => {
             let id = mount.id.clone().unwrap_or_else(|| "default".to_owned());
@@ -370,20 +393,29 @@ fn resolve(
             let mode = mount.mode.unwrap_or(0o600);
             let text =
                 json!({"type": "ssh", "id": id, "target": target, "mode": mode, "owner": [owner.0, owner.1]});
-            match solver.options.ssh.get(&id) {
-                Some(socket) => {
-                    let source = Source::Ssh { socket: socket.clone(), mode, uid: owner.0, gid: owner.1 };
-                    Ok((Some((target, source)), text))
-                }
-                None if mount.required => Err(BuildError::Line {
-                    line,
-                    message: format!("no SSH key {id:?} forwarded from the client"),
-                    help: Some(format!("give it with --ssh {id}")),
-                }),
-                None => Ok((None, text)),
-            }
+            let source = Source::Ssh { id, required: mount.required, mode, uid: owner.0, gid: owner.1 };
+            Ok((target, source, text))
         }
     }
+}
+
+/// The id of a cache mount: as given, else its target as it is written, behind the namespace.
+fn cache_id(mount: &dockerfile::mount::Mount, options: &Options) -> String {
+    let target = mount.target.as_deref().unwrap_or("");
+    let root = if target.starts_with('/') { "/" } else { "" };
+    let id = mount.id.clone().unwrap_or_else(|| format!("{root}{}", clean(target)));
+    let namespace = &options.cache_namespace;
+    if namespace.is_empty() { id } else { format!("{namespace}/{id}") }
+}
+
+/// The ids of all cache mounts that a build may use.
+pub(crate) fn cache_ids(plan: &Plan, options: &Options) -> Vec<String> {
+    let steps = plan.stages.iter().filter(|s| s.needed).flat_map(|s| &s.steps);
+    let mounts = steps.flat_map(|s| match &s.kind {
+        StepKind::Run(run) => run.mounts.as_slice(),
+        _ => &[],
+    });
+    mounts.filter(|m| m.mount.kind == MountKind::Cache).map(|m| cache_id(&m.mount, options)).collect()
 }
 
 fn base_name(path: &str) -> String {
@@ -498,19 +530,24 @@ fn forward(
     id: StepId,
     pipe: Option<std::io::PipeReader>,
     stream: Stream,
+    mut masked: mask::Stream<'_>,
     log: &Mutex<Log>,
 ) {
     let Some(mut pipe) = pipe else { return };
+    let tell = |data: Vec<u8>| {
+        if !data.is_empty() {
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(&data);
+            solver.listener.event(Event::Log { id, stream, data });
+        }
+    };
     let mut buf = vec![0u8; 32 << 10];
     loop {
         match pipe.read(&mut buf) {
-            Ok(0) => return,
-            Ok(n) => {
-                log.lock().unwrap_or_else(PoisonError::into_inner).push(&buf[..n]);
-                solver.listener.event(Event::Log { id, stream, data: buf[..n].to_vec() });
-            }
+            Ok(0) => break,
+            Ok(n) => tell(masked.push(&buf[..n])),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(_) => break,
         }
     }
+    tell(masked.finish());
 }

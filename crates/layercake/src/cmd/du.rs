@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use store::{Amount, Policy};
 
+use crate::cmd::mounts;
 use crate::error::CommandError;
 use crate::table::{self, Format};
 use crate::{context, human, output};
@@ -15,6 +16,9 @@ use crate::{context, human, output};
 #[command(after_help = "\
 SIZE is the sum of the files' sizes, DISK what the file system uses for them.")]
 pub(crate) struct DuArgs {
+    /// List the cache mounts of RUN steps instead, by id
+    #[arg(long)]
+    mounts: bool,
     /// How to print the list
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -37,6 +41,9 @@ fn row(kind: &'static str, what: &'static str, a: Amount) -> Row {
 /// Runs the command.
 pub(crate) fn run(root: Option<PathBuf>, args: &DuArgs) -> Result<ExitCode, CommandError> {
     let store = context::store(root)?;
+    if args.mounts {
+        return mounts::list(&store, args.format);
+    }
     let u = store.usage()?;
     let mut rows = vec![
         row("objects", "contents of files", u.objects),
@@ -45,6 +52,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &DuArgs) -> Result<ExitCode, Comm
         row("images", "images and tags", u.images),
         row("database", "records of past steps", u.database),
         row("memo", "digests of build contexts", u.memo),
+        row("mounts", "cache mounts of RUN steps", u.mounts),
         row("tmp", "of running and dead processes", u.tmp),
     ];
     if args.format == Format::Json {

@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
+mod mounts;
 pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;

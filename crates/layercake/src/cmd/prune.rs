@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use store::{Freed, Policy};
 
-use crate::cmd::login;
+use crate::cmd::{login, mounts};
 use crate::error::CommandError;
 use crate::{context, human, output, table, values};
 
@@ -14,7 +14,8 @@ use crate::{context, human, output, table, values};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Goes: what nothing refers to any more, images without a name, leftovers of killed processes. Results of past steps (the build \
-cache) stay, unless --all, --unused-for or --max-size say otherwise. Images with a name always stay.")]
+cache) stay, unless --all, --unused-for or --max-size say otherwise. Images with a name always stay, and so do cache mounts of RUN \
+steps: those go with --mount or --mounts, and nothing else goes then.")]
 pub(crate) struct PruneArgs {
     /// All results of past steps, too
     #[arg(short, long, conflicts_with_all = ["unused_for", "max_size"])]
@@ -25,6 +26,12 @@ pub(crate) struct PruneArgs {
     /// Also the results of past steps used least recently, until the store holds at most this much, such as 10g
     #[arg(long, value_name = "BYTES")]
     max_size: Option<String>,
+    /// Instead, empty the cache mounts with this id (repeatable)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["all", "unused_for", "max_size"])]
+    mount: Vec<String>,
+    /// Instead, empty all cache mounts
+    #[arg(long, conflicts_with_all = ["all", "unused_for", "max_size", "mount"])]
+    mounts: bool,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
@@ -87,6 +94,9 @@ pub(crate) fn run(root: Option<PathBuf>, args: &PruneArgs) -> Result<ExitCode, C
     let max_bytes = args.max_size.as_deref().map(|s| values::bytes("max-size", s)).transpose()?;
     let policy = Policy { unused_for, max_bytes, untagged_images: true };
     let store = context::store(root)?;
+    if args.mounts || !args.mount.is_empty() {
+        return mounts::remove(&store, &args.mount, args.dry_run, args.format);
+    }
     let planned = store.gc(&policy, true)?;
     let json = args.format == table::Format::Json;
     if args.dry_run && json {

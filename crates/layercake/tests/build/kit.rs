@@ -5,6 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+const PROGRAMS: &[&str] = &[
+    "basename", "cat", "chmod", "cp", "cut", "date", "echo", "env", "false", "find", "grep", "head", "id",
+    "ln", "ls", "mkdir", "mv", "od", "readlink", "rm", "sed", "sh", "sleep", "sort", "stat", "tail", "test",
+    "touch", "tr", "true", "wc",
+];
+
 /// What a run of the program gave.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -48,6 +54,40 @@ impl Lab {
         Lab { dir: tempfile::tempdir().unwrap(), env: Vec::new() }
     }
 
+    /// A place where steps can run, with a directory `base` that holds a shell and some programs. `None`, with a reason, where they
+    /// cannot.
+    pub(crate) fn rooted() -> Option<Lab> {
+        const BUSYBOX: &str = "/bin/busybox";
+        let missing = if !rustix::process::geteuid().is_root() {
+            Some("steps need root")
+        } else if !Path::new(BUSYBOX).exists() {
+            Some("there is no /bin/busybox to make a base image of")
+        } else {
+            None
+        };
+        if let Some(why) = missing {
+            #[allow(clippy::disallowed_methods)]
+            let all = std::env::var_os("LAYERCAKE_TEST_ALL").is_some();
+            assert!(!all, "must not be skipped here: {why}");
+            let _ = writeln!(std::io::stderr(), "skipped: {why}");
+            return None;
+        }
+        let lab = Lab::new();
+        std::fs::create_dir_all(lab.path("base/bin")).unwrap();
+        std::fs::copy(BUSYBOX, lab.path("base/bin/busybox")).unwrap();
+        for program in PROGRAMS {
+            std::os::unix::fs::symlink("busybox", lab.path("base/bin").join(program)).unwrap();
+        }
+        lab.file("base/etc/passwd", "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n");
+        Some(lab)
+    }
+
+    /// Builds `ctx/Dockerfile` with this text, on `base`.
+    pub(crate) fn dockerfile(&self, text: &str, args: &[&str]) -> Ran {
+        self.file("ctx/Dockerfile", text);
+        self.build(&[&["--build-context", "base=base"], args, &["ctx"]].concat())
+    }
+
     /// A path in the place.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
@@ -87,6 +127,12 @@ impl Lab {
         command.envs(self.env.iter().map(|(k, v)| (k, v))).current_dir(self.dir.path()).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Starts `build`, with nothing to read its output.
+    pub(crate) fn start(&self, args: &[&str]) -> std::process::Child {
+        let mut command = self.command(&[&["build", "--build-context", "base=base"], args].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Runs the program.

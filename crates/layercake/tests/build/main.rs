@@ -4,5 +4,6 @@
 
 mod contexts;
 mod kit;
+mod runs;
 mod sources;
 mod web;

@@ -126,7 +126,11 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         o.ssh.insert(id, socket);
     }
     o.network = match args.network.as_str() {
-        "default" | "host" => NetworkMode::Host,
+        "default" => NetworkMode::Host,
+        "host" => {
+            o.allow_host_network = true;
+            NetworkMode::Host
+        }
         "none" => NetworkMode::None,
         other => {
             return Err(CommandError::usage(format!("--network {other:?} is not known"))
@@ -143,7 +147,7 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     for a in &args.allow {
         match a.as_str() {
             "security.insecure" => o.allow_insecure = true,
-            "network.host" => {}
+            "network.host" => o.allow_host_network = true,
             other => {
                 return Err(CommandError::usage(format!("--allow {other:?} is not known"))
                     .hint("it is network.host or security.insecure"));
@@ -159,6 +163,10 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     if let Some(h) = o.choices.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
         o.hostname = h.clone();
     }
+    if let Some(ns) = o.choices.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
+        o.cache_namespace.clone_from(ns);
+    }
+    o.no_cache_mounts = args.no_cache_mounts;
     o.resolv_conf = resolv_conf();
     Ok(o)
 }
