@@ -1,7 +1,7 @@
 //! The traced cache against no cache: random Dockerfiles, random edits, and after each edit both builds must give the same image,
 //! entry by entry, in everything but times.
 //!
-//! `--steps N` edits (default 200), `--seed S` (default 1), `--worlds W` at once (default 2), `--per-world N` edits before a new
+//! `--steps N` edits (default 120), `--seed S` (default 1), `--worlds W` at once (default 2), `--per-world N` edits before a new
 //! Dockerfile is drawn. A divergence prints the Dockerfile, the edit and the first entry that differs, and fails.
 //!
 //! Needs root and a static busybox; without them it says so and passes.
@@ -64,7 +64,7 @@ fn main() {
         let _ = writeln!(out, "\ntest result: 0 passed; 0 failed");
         return;
     }
-    let (steps, seed) = (number(&args, "--steps", 200), number(&args, "--seed", 1));
+    let (steps, seed) = (number(&args, "--steps", 120), number(&args, "--seed", 1));
     let (worlds, per_world) = (number(&args, "--worlds", 2), number(&args, "--per-world", 12) as usize);
     let counts = Counts::default();
     let diverged = AtomicBool::new(false);
