@@ -178,6 +178,26 @@ fn a_layer_is_compressed_once_for_each_kind() {
 }
 
 #[test]
+fn a_blob_of_the_kind_is_taken_whatever_its_level() {
+    let (_keep, store) = store();
+    let l = layer(&[("a", File("content"))]);
+    let (id, diff_id) = built(&store, std::slice::from_ref(&l)).layers[0];
+    let (_, other) = blob_of(&l);
+    // Not what we would write: a member for nothing behind it.
+    let other = [other, gzip(b"")].concat();
+    let digest = store.put_blob(&other).unwrap();
+    store.add_tar_blob(&diff_id, media::LAYER_GZIP, &digest, other.len() as u64).unwrap();
+    let found = layer_blob(&store, &id, &diff_id, &LayerOptions::default()).unwrap();
+    assert_eq!(found.digest, digest);
+    assert_eq!(inventory(&store)[2], 1);
+    // A blob that is gone is made again.
+    let _ = fs::remove_file(store.root().join("blobs/sha256").join(digest.hex()));
+    assert!(!store.has_blob(&digest).unwrap());
+    let made = layer_blob(&store, &id, &diff_id, &LayerOptions::default()).unwrap();
+    assert!(made.digest != digest && store.has_blob(&made.digest).unwrap());
+}
+
+#[test]
 fn a_layer_that_came_goes_out_as_it_came() {
     let (_keep, store) = store();
     // A tar that our writer would not write: something behind its end.

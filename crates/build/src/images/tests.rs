@@ -208,6 +208,21 @@ fn layers_that_do_not_fit_on_each_other_are_refused() {
 }
 
 #[test]
+fn what_follows_the_end_of_an_archive_counts() {
+    let mut tar = Vec::new();
+    oci::tar::write_layer(&layer(&[("a", File("a"))]), &content(), &mut tar).unwrap();
+    let plain = Digest::of(&tar);
+    // Padding as GNU tar writes it, and then more than any buffer holds.
+    for tail in [vec![0; 7 * 1024], vec![0; 1 << 20]] {
+        let (_dir, store) = store();
+        let longer = [tar.clone(), tail].concat();
+        Image::one().with_tar(&longer).take(&store).unwrap();
+        assert!(store.layer_id_of_diff_id(&Digest::of(&longer)).unwrap().is_some());
+        assert!(store.layer_id_of_diff_id(&plain).unwrap().is_none());
+    }
+}
+
+#[test]
 fn one_layer_may_occur_twice() {
     let (_dir, store) = store();
     let l = layer(&[("a", File("a"))]);
