@@ -43,7 +43,7 @@ impl Filter {
                 let (Ok(client), agent) = (client, agent.clone()) else { return };
                 // Without a thread there is no agent, which the client is told by the end of its connection.
                 let _ = std::thread::Builder::new().name("ssh-agent".into()).spawn(move || {
-                    let _ = UnixStream::connect(agent).and_then(|agent| serve(&client, &agent));
+                    let _ = connect(&agent).and_then(|agent| serve(&client, &agent));
                 });
             }
         })?;
@@ -61,6 +61,14 @@ impl Drop for Filter {
         // Wakes the thread in accept; std has no shutdown for listeners.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
+}
+
+/// Connects to a socket by a path of any length.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return UnixStream::connect(path) };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    UnixStream::connect(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
 }
 
 /// One message with its length, or `None` at the end.
@@ -103,7 +111,10 @@ mod tests {
     #[test]
     fn only_listing_and_signing_reach_the_agent() {
         let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("e".repeat(100));
+        std::fs::create_dir(&deep).unwrap();
         let agent = UnixListener::bind(dir.path().join("agent")).unwrap();
+        std::fs::rename(dir.path().join("agent"), deep.join("agent")).unwrap();
         let seen = std::thread::spawn(move || {
             let (stream, _) = agent.accept().unwrap();
             let mut types = Vec::new();
@@ -115,7 +126,7 @@ mod tests {
         });
         let long = dir.path().join("d".repeat(100));
         std::fs::create_dir(&long).unwrap();
-        let filter = Filter::start(&dir.path().join("agent"), &long, "s").unwrap();
+        let filter = Filter::start(&deep.join("agent"), &long, "s").unwrap();
         let client = UnixStream::connect(filter.path()).unwrap();
         let ask = |kind: u8| {
             (&client).write_all(&[0, 0, 0, 2, kind, 7]).unwrap();

@@ -134,7 +134,7 @@ pub(crate) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME] (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(crate) secret: Vec<String>,
-    /// An SSH agent for RUN --mount=type=ssh: default or ID[=SOCKET] (repeatable)
+    /// An SSH agent for RUN --mount=type=ssh and for git over ssh: default or ID[=SOCKET|=KEY,...] (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(crate) ssh: Vec<String>,
     /// Network of RUN steps: default, host or none

@@ -4,6 +4,7 @@ mod flags;
 mod input;
 mod listing;
 mod output;
+mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,10 +23,11 @@ use crate::progress;
 pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CommandError> {
     let outputs = output::parse_all(&args)?;
     let names = flags::references(&args.tag)?;
-    let options = flags::options(&args)?;
+    let mut options = flags::options(&args)?;
     let mode = progress::mode(args.progress.as_deref(), args.quiet)?;
     let (place, wanted) = input::asked(&args)?;
     let store = context::store(root)?;
+    let _agents = ssh::agents(&store, &mut options.ssh)?;
     let cancel = context::interrupt_flag()?;
     let client = context::client(&args.insecure, &cancel)?;
     let listener = progress::listener(mode);
