@@ -54,6 +54,9 @@ fn parent(r: &mut Rng) -> Tree {
     rows.push(("a/link", File("linked")).entry());
     for e in &mut rows {
         e.attrs.mtime = SOME_TIME;
+        if matches!(e.kind, oci::Kind::Symlink { .. }) {
+            e.attrs.mode = 0o777;
+        }
     }
     tree_of(rows)
 }
