@@ -213,16 +213,10 @@ fn secrets_leave_no_trace() {
     let values = ["Xq7-file-value", "Xq8-env-value", "Xq9-never-used"];
     lab.file("pw", format!("{}\n", values[0])).file("unused", values[2]);
     lab.env("TOKEN", values[1]);
-    let secrets = [
-        "--secret",
-        "id=pw,src=pw",
-        "--secret",
-        "id=TOKEN",
-        "--secret",
-        "id=u,src=unused",
-        "--ssh",
-        "default=/nowhere",
-    ];
+    let _agent = std::os::unix::net::UnixListener::bind(lab.path("agent")).unwrap();
+    let agent = format!("default={}", lab.at("agent"));
+    let secrets =
+        ["--secret", "id=pw,src=pw", "--secret", "id=TOKEN", "--secret", "id=u,src=unused", "--ssh", &agent];
     let text = "FROM base\n\
         RUN --mount=type=secret,id=pw --mount=type=secret,id=TOKEN,env=TOKEN cat /run/secrets/pw; echo \"$TOKEN\"; env; set -x; : $TOKEN\n\
         RUN --mount=type=secret,id=pw --mount=type=secret,id=TOKEN,env=T sha=$(cat /run/secrets/pw) && [ -n \"$sha$T\" ]\n\

@@ -215,15 +215,19 @@ fn repositories_over_ssh() {
     let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", lab.at("bin"));
     let home = lab.at("");
     lab.env("PATH", &path).env("HOME_OF_TEST", &home);
+    let agent = lab.at("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let flag = format!("default={agent}");
     for source in [format!("ssh://git@example.com{repo}"), format!("git@example.com:{repo}")] {
         dockerfile(&lab, &format!("FROM scratch\nADD {source} /\n"));
         lab.build(&["ctx"]).fails(1, &["no SSH key \"default\" forwarded", "--ssh default"]);
-        lab.build(&["-o", "out", "--no-cache", "--ssh", "default=/agent", "ctx"]).ok();
+        lab.build(&["-o", "out", "--no-cache", "--ssh", &flag, "ctx"]).ok();
         assert_eq!(lab.read("out/file"), "two");
     }
     let log = lab.read("ssh.log");
     assert!(
-        log.lines().all(|l| l.starts_with("/agent ") && l.contains("StrictHostKeyChecking=accept-new")),
+        log.lines()
+            .all(|l| l.starts_with(&format!("{agent} ")) && l.contains("StrictHostKeyChecking=accept-new")),
         "{log}"
     );
 }
