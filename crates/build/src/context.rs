@@ -239,17 +239,12 @@ fn save_memo(store: &Store, name: &str, rows: &[(Identity, Digest)]) {
 
 /// Attributes that belong to a file's meaning, not to this machine.
 fn xattrs_of(path: &Path) -> Xattrs {
-    let mut names = [0u8; 1024];
-    let Ok(n) = rustix::fs::llistxattr(path, &mut names[..]) else { return Vec::new() };
     let mut out = Vec::new();
-    for name in names[..n].split(|&c| c == 0) {
-        if !KEPT_XATTRS.contains(&name) {
-            continue;
-        }
-        let mut value = vec![0u8; 65536];
-        if let Ok(len) = rustix::fs::lgetxattr(path, name, &mut value[..]) {
-            value.truncate(len);
-            out.push((name.to_vec(), value));
+    for name in KEPT_XATTRS {
+        // Asked for by name: a listing may be long, and most files have none of these.
+        let mut value = [0u8; 256];
+        if let Ok(len) = rustix::fs::lgetxattr(path, *name, &mut value[..]) {
+            out.push((name.to_vec(), value[..len].to_vec()));
         }
     }
     out.sort();
@@ -265,63 +260,91 @@ struct Walker<'a> {
     new_patterns: Vec<Vec<String>>,
 }
 
+/// A directory on the way. Not a frame of a recursion: directories may nest two thousand deep.
+struct Open {
+    rel: Vec<u8>,
+    names: Vec<std::ffi::OsString>,
+    matched: ParentMatches,
+    /// An excluded directory is kept if something in it is: its attributes, and how much was found before it.
+    excluded: Option<(std::fs::Metadata, usize)>,
+}
+
 impl Walker<'_> {
-    fn dir(
-        &mut self,
-        rel: &[u8],
-        components: &mut Vec<String>,
-        matched: &ParentMatches,
-    ) -> Result<(), ContextError> {
+    fn open(
+        &self,
+        rel: Vec<u8>,
+        matched: ParentMatches,
+        excluded: Option<std::fs::Metadata>,
+    ) -> Result<Open, ContextError> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(ContextError::Interrupted);
         }
-        let full = self.root.join(OsStr::from_bytes(rel));
-        let read = |source| ContextError::Read { path: full.clone(), source };
-        for entry in std::fs::read_dir(&full).map_err(read)? {
-            let entry = entry.map_err(read)?;
-            let name = entry.file_name();
-            components.push(name.to_string_lossy().into_owned());
-            self.entry(join(rel, name.as_bytes()), &entry.path(), components, matched)?;
+        let path = self.root.join(OsStr::from_bytes(&rel));
+        let read = |source| ContextError::Read { path: path.clone(), source };
+        // All at once: an open directory for each level could be more than a process may have.
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(read)? {
+            names.push(entry.map_err(read)?.file_name());
+        }
+        Ok(Open { rel, names, matched, excluded: excluded.map(|m| (m, self.found.len())) })
+    }
+
+    fn walk(&mut self) -> Result<(), ContextError> {
+        let mut components: Vec<String> = Vec::new();
+        let mut way = vec![self.open(Vec::new(), ParentMatches::default(), None)?];
+        while let Some(dir) = way.last_mut() {
+            if let Some(name) = dir.names.pop() {
+                let path = join(&dir.rel, name.as_bytes());
+                components.push(name.to_string_lossy().into_owned());
+                match self.entry(path, &components, &dir.matched)? {
+                    Some(open) => way.push(open),
+                    None => drop(components.pop()),
+                }
+                continue;
+            }
+            let Some(done) = way.pop() else { break };
             components.pop();
+            if let Some((m, before)) = done.excluded
+                && self.found.len() > before
+            {
+                let full = self.root.join(OsStr::from_bytes(&done.rel));
+                self.keep(done.rel, &full, &m, FoundKind::Dir);
+            }
         }
         Ok(())
     }
 
+    /// Looks at one name; gives the directory to go on in, if it is one.
     fn entry(
         &mut self,
         path: Vec<u8>,
-        full: &Path,
-        components: &mut Vec<String>,
+        components: &[String],
         matched: &ParentMatches,
-    ) -> Result<(), ContextError> {
+    ) -> Result<Option<Open>, ContextError> {
         let want = wanted(&self.patterns, components);
         if want == Want::No {
-            return Ok(());
+            return Ok(None);
         }
         let (ignored, matched) = match self.ignore {
             Some(m) => m.matches_below(&String::from_utf8_lossy(&path), matched),
             None => (false, ParentMatches::default()),
         };
+        let full = &self.root.join(OsStr::from_bytes(&path));
         let m = match std::fs::symlink_metadata(full) {
             Ok(m) => m,
             // Gone between the listing and now: as if it had never been there.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ContextError::Read { path: full.to_owned(), source }),
         };
         let ft = m.file_type();
+        // Nothing can be below it.
+        if want == Want::Below && !ft.is_dir() && !ft.is_symlink() {
+            return Ok(None);
+        }
         if ignored {
             let below =
                 ft.is_dir() && self.ignore.is_some_and(|i| !i.may_skip_dir(&String::from_utf8_lossy(&path)));
-            if !below {
-                return Ok(());
-            }
-            let before = self.found.len();
-            self.dir(&path, components, &matched)?;
-            // An excluded directory is there if something in it is not.
-            if self.found.len() > before {
-                self.keep(path, full, &m, FoundKind::Dir);
-            }
-            return Ok(());
+            return if below { self.open(path, matched, Some(m)).map(Some) } else { Ok(None) };
         }
         let device = || (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev()));
         let kind = if ft.is_dir() {
@@ -344,12 +367,8 @@ impl Walker<'_> {
             let (major, minor) = device();
             FoundKind::Other(Kind::BlockDevice { major, minor })
         };
-        let is_dir = ft.is_dir();
         self.keep(path.clone(), full, &m, kind);
-        if is_dir {
-            self.dir(&path, components, &matched)?;
-        }
-        Ok(())
+        if ft.is_dir() { self.open(path, matched, None).map(Some) } else { Ok(None) }
     }
 
     fn keep(&mut self, path: Vec<u8>, full: &Path, m: &std::fs::Metadata, kind: FoundKind) {
@@ -442,7 +461,7 @@ fn walk(
     };
     for _ in 0..40 {
         if !walker.patterns.is_empty() {
-            walker.dir(b"", &mut Vec::new(), &ParentMatches::default())?;
+            walker.walk()?;
         }
         if walker.new_patterns.is_empty() {
             break;
@@ -625,6 +644,11 @@ impl Context {
         let Some(path) = self.files.get(digest) else { return Ok(()) };
         if batch.reuse(digest).map_err(|source| ContextError::Store { path: path.clone(), source })? {
             return Ok(());
+        }
+        // An empty file may be a socket, which cannot be opened.
+        if *digest == Digest::of(b"") {
+            let added = batch.add_bytes(b"").map(drop);
+            return added.map_err(|source| ContextError::Store { path: path.clone(), source });
         }
         let (got, _) = ingest(&batch.sink(), path)?;
         if got == *digest { Ok(()) } else { Err(ContextError::Changed { path: path.clone() }) }

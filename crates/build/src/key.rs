@@ -14,6 +14,7 @@
 //! | | `barrier` | digest of what the stage's ADDs downloaded so far | a common way to make a step run again |
 //! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
 //! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |
+//! | | `epoch` | SOURCE_DATE_EPOCH: the time of new directories and heredocs | |
 //! | | `times` | `commit`, if a git source says `mtime=commit` | else times are in no key |
 //! | WORKDIR | `path`, `owner`, `epoch` | as given; the time of new directories | |
 //!

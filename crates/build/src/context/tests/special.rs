@@ -47,6 +47,9 @@ fn pipes_devices_and_sockets() {
     text_digest("");
     let mode = c.layer.get(b"socket").unwrap().attrs.mode;
     assert_eq!(lines(&c.tree), ["p |".to_owned(), format!("socket:  [{mode:o}]")]);
+    let batch = dir.store.batch();
+    c.provide(&batch, &c.layer).expect("the empty file is had without opening the socket");
+    batch.add_layer(&c.layer).unwrap();
     drop(socket);
     if root() {
         let dir = Dir::new(&tree(&[("c", Char(1, 3))]));
@@ -65,7 +68,10 @@ fn capabilities_are_kept_and_notes_are_not() {
         rustix::fs::lsetxattr(dir.at("f"), name, value, rustix::fs::XattrFlags::empty()).unwrap();
     };
     set("security.capability", &cap);
-    set("user.note", b"text");
+    // Enough names to outgrow a small buffer.
+    for i in 0..20 {
+        set(&format!("trusted.{}{i}", "n".repeat(100)), b"");
+    }
     let c = dir.all().unwrap();
     let xattrs = &c.layer.get(b"f").unwrap().attrs.xattrs;
     assert_eq!(*xattrs, [(b"security.capability".to_vec(), cap.to_vec())]);
@@ -78,6 +84,15 @@ fn names_that_are_no_utf8() {
     for sources in [&["."][..], &["d*"]] {
         assert!(dir.read(sources, &[]).tree.lookup(b"d\xff").is_some(), "{sources:?}");
     }
+}
+
+#[test]
+fn deep_directories_are_read() {
+    let dir = Dir::new(&Tree::new());
+    let room = 4095 - dir.at("").as_os_str().len() - 2;
+    let deep = "x/".repeat(room / 2 - 1);
+    fs::create_dir_all(dir.at(&deep)).unwrap();
+    assert_eq!(dir.all().unwrap().layer.entries().len(), deep.len() / 2);
 }
 
 #[test]

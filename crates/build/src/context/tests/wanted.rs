@@ -30,7 +30,25 @@ fn only_what_is_named() {
         (&["../../a"], &["a: a"]),
         (&["d/s"], &["d/", "d/s/", "d/s/up -> ../../e", "d/s/y: y"]),
         (&["none", "d/none"], &["d/"]),
-        (&["[de]/x"], &["d/", "d/x: dx", "e/", "e/x: ex"]),
+        // What has nothing below it is not read; links may.
+        (
+            &["*/x"],
+            &[
+                "abs -> /d",
+                "broken -> nothing",
+                "chain -> link",
+                "d/",
+                "d/x: dx",
+                "e/",
+                "e/x: ex",
+                "grows -> grows/more",
+                "host -> /etc/passwd",
+                "link -> d",
+                "out -> ../../../e",
+                "round -> round",
+            ],
+        ),
+        (&["d/*/y"], &["d/", "d/s/", "d/s/y: y"]),
         (&["[ae]"], &["a: a", "e/", "e/x: ex"]),
         (&["[[]x]"], &["[x]: brackets"]),
         // A link on the way: it, and what it leads to.
