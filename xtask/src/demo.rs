@@ -1,8 +1,8 @@
 //! `cargo xtask demo`: the main job on the examples, from nothing: a base image of one program, an image on it that is built again
 //! after a change, and an image of several stages. Nothing is fetched but packages; nothing is left behind.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::sh::{self, Result};
 use crate::{packages, sh::heading};
@@ -27,15 +27,35 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     copy(&sh::root().join("examples"), temp.path())?;
     let examples = temp.path();
     let at = |name: &str| examples.join(name);
+    let as_root = packages::as_root().ok_or("steps need root, and there is no sudo")?;
+    if !as_root.is_empty() {
+        println!("steps need root: the program is run through sudo");
+    }
+    let store = format!("LAYERCAKE_ROOT={}", at("store").display());
     let layercake = |words: &[&str]| {
-        let mut c = Command::new(&program);
-        c.args(words)
-            .current_dir(examples)
-            .env("LAYERCAKE_ROOT", at("store"))
-            .stdin(std::process::Stdio::null());
-        sh::run_as("layercake", &mut c)
+        let mut c = Command::new("env");
+        if let Some((sudo, rest)) = as_root.split_first() {
+            c = Command::new(sudo);
+            c.args(rest).arg("env");
+        }
+        c.arg(&store).arg(&program).args(words).current_dir(examples).stdin(Stdio::null());
+        println!("$ layercake {}", words.join(" "));
+        let status = c.status().map_err(|e| format!("cannot start {}: {e}", program.display()))?;
+        if status.success() { Ok(()) } else { Err(format!("layercake {}: {status}", words.join(" "))) }
     };
 
+    let shown = show(&layercake, &at);
+    if !as_root.is_empty() {
+        // What root made here only root can remove.
+        sh::read(sh::command(as_root).args(["rm", "-rf", "--"]).arg(at("store")))?;
+    }
+    shown?;
+    println!("\nThe store of this demo is removed; the program is {}", program.display());
+    Ok(())
+}
+
+/// The tour, with a way to call the program, and one to name files of the examples.
+fn show(layercake: &dyn Fn(&[&str]) -> Result<()>, at: &dyn Fn(&str) -> PathBuf) -> Result<()> {
     heading("a base image: one program, FROM scratch");
     std::fs::copy("/bin/busybox", at("base/busybox"))
         .map_err(|e| format!("cannot copy /bin/busybox: {e}"))?;
@@ -60,9 +80,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     layercake(&["history", "example/multistage"])?;
     layercake(&["run", "example/multistage"])?;
     heading("what there is now");
-    layercake(&["images"])?;
-    println!("\nThe store of this demo is removed; the program is {}", program.display());
-    Ok(())
+    layercake(&["images"])
 }
 
 fn file(path: &Path, bytes: &[u8]) -> Result<()> {

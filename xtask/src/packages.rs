@@ -41,7 +41,6 @@ pub(crate) const TEST: &[Package] = &[
 
 /// For the acceptance cases, besides [`TEST`].
 pub(crate) const ACCEPT: &[Package] = &[
-    package("attr", "getfattr"),
     package("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
     package("podman", "podman"),
     package("umoci", "umoci"),
@@ -70,19 +69,22 @@ pub(crate) fn install(wanted: &[&[Package]]) -> Vec<&'static str> {
     left
 }
 
+/// What to put in front of a command that needs root; `None` where that cannot be had. Nobody is asked for a password where nobody
+/// can answer.
+pub(crate) fn as_root() -> Option<&'static [&'static str]> {
+    if sh::is_root() {
+        return Some(&[]);
+    }
+    sh::which("sudo")?;
+    let somebody = std::io::stdin().is_terminal() && std::env::var_os("CI").is_none();
+    Some(if somebody { &["sudo"] } else { &["sudo", "-n"] })
+}
+
 fn apt(names: &[&str]) -> Result<()> {
     if sh::which("apt-get").is_none() {
         return Err("there is no apt-get here".into());
     }
-    let as_root: &[&str] = if sh::is_root() {
-        &[]
-    } else if sh::which("sudo").is_none() {
-        return Err("not root, and there is no sudo".into());
-    } else if std::io::stdin().is_terminal() && std::env::var_os("CI").is_none() {
-        &["sudo"]
-    } else {
-        &["sudo", "-n"]
-    };
+    let as_root = as_root().ok_or("not root, and there is no sudo")?;
     let apt = |words: &[&str]| {
         let fixed =
             ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"];

@@ -31,14 +31,7 @@ pub(crate) fn command(argv: &[&str]) -> Command {
 
 /// Says what is run and runs it, its output going where ours goes.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    run_as(&program, command)
-}
-
-/// The same, with another name for the program.
-pub(crate) fn run_as(name: &str, command: &mut Command) -> Result<()> {
-    let words: Vec<String> = command.get_args().map(word).collect();
-    println!("$ {name} {}", words.join(" "));
+    println!("$ {}", text(command));
     let status = command.status().map_err(|e| format!("cannot start {}: {e}", text(command)))?;
     if status.success() { Ok(()) } else { Err(format!("{}: {status}", text(command))) }
 }
