@@ -86,23 +86,42 @@ impl<'a> Resolver<'a> {
             message: format!("{name:?} is no image name: {e}"),
             help: None,
         })?;
-        if !self.pull
-            && let Some(image) = from_store(self.store, name, &reference, platform)?
-        {
-            return Ok(Resolved::Image(Arc::new(image)));
+        let stored = from_store(self.store, name, &reference, platform)?;
+        if !self.pull {
+            if let Some(image) = stored.as_ref().filter(|i| !i.other_platform) {
+                return Ok(Resolved::Image(Arc::new(image.clone())));
+            }
+            if let Some(image) = remembered(self.store, name, &reference, platform)? {
+                return Ok(Resolved::Image(Arc::new(image)));
+            }
         }
         let Some(client) = self.client else {
-            return Err(BuildError::BaseNotFound {
-                name: name.to_owned(),
-                tried: "the store (offline)".into(),
-            });
+            let tried = "the store (offline)".to_owned();
+            let missing = BuildError::BaseNotFound { name: name.to_owned(), tried };
+            return stored.map(|i| Resolved::Image(Arc::new(i))).ok_or(missing);
         };
-        let what = format!("pull {reference}");
-        let pulled = self.tasks.run(&what, |id| {
-            let transfer = |what: &str, done, total| self.tasks.transfer(id, what, done, total);
-            pull(self.store, client, name, &reference, platform, &transfer)
+        let what = match platform.architecture == Platform::host().architecture {
+            true => format!("pull {reference}"),
+            false => format!("pull {reference} for {platform}"),
+        };
+        let pulled = self.tasks.run(&what, |task| {
+            let transfer = |what: &str, done, total| self.tasks.transfer(task, what, done, total);
+            let (image, id) = fetch(self.store, client, name, &reference, platform, &transfer)?;
+            // A name stands for one image: other platforms do not take it from this machine's.
+            if stored.is_none() || Platform::host().accepts(&platform_of(&image.config)) {
+                self.store.tag(&reference.to_string(), &id, image.digest.as_ref())?;
+            }
+            remember(self.store, &reference, platform, &id);
+            Ok(image)
         });
-        pulled.map(|i| Resolved::Image(Arc::new(i)))
+        match (pulled, stored) {
+            (Ok(image), _) => Ok(Resolved::Image(Arc::new(image))),
+            // An image that was built here and is in no registry.
+            (Err(e), Some(image)) if !self.pull && !matches!(e, BuildError::Interrupted) => {
+                Ok(Resolved::Image(Arc::new(image)))
+            }
+            (Err(e), _) => Err(e),
+        }
     }
 }
 
@@ -125,7 +144,28 @@ impl Bases for Resolver<'_> {
     }
 }
 
-/// An image that the store has under this name, for this platform.
+fn platform_of(config: &ImageConfig) -> Platform {
+    Platform::new(&config.os, &config.architecture, config.variant.as_deref())
+}
+
+/// An image of the store as a base.
+fn from_record(
+    store: &Store,
+    name: &str,
+    record: store::ImageRecord,
+    platform: &Platform,
+) -> Result<BaseImage, BuildError> {
+    let bytes = store.read_blob(&record.id, MAX_DOCUMENT)?;
+    let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|e| BuildError::Image {
+        name: name.to_owned(),
+        why: format!("its config cannot be read ({e})"),
+    })?;
+    let other_platform = !platform.accepts(&platform_of(&config));
+    let (layers, digest) = (record.layers, record.manifest);
+    Ok(BaseImage { name: name.to_owned(), config, layers, digest, other_platform })
+}
+
+/// An image that the store has under this name; it may be for another platform.
 fn from_store(
     store: &Store,
     name: &str,
@@ -133,20 +173,32 @@ fn from_store(
     platform: &Platform,
 ) -> Result<Option<BaseImage>, BuildError> {
     let Some(record) = store.find(&reference.to_string())? else { return Ok(None) };
-    let bytes = store.read_blob(&record.id, MAX_DOCUMENT)?;
-    let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|e| BuildError::Image {
-        name: name.to_owned(),
-        why: format!("its config cannot be read ({e})"),
-    })?;
-    let have = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
-    let other_platform = !platform.accepts(&have);
-    Ok(Some(BaseImage {
-        name: name.to_owned(),
-        config,
-        layers: record.layers,
-        digest: record.manifest,
-        other_platform,
-    }))
+    from_record(store, name, record, platform).map(Some)
+}
+
+fn memo_name(reference: &Reference, platform: &Platform) -> String {
+    format!("base {reference} {platform}")
+}
+
+/// Keeps in mind which image a name was for a platform: a tag can only say it for one.
+fn remember(store: &Store, reference: &Reference, platform: &Platform, id: &Digest) {
+    // Without it the registry is asked again.
+    let _ = store.memo_save(&memo_name(reference, platform), id.to_string().as_bytes());
+}
+
+/// An image that was pulled for a platform and is still there.
+fn remembered(
+    store: &Store,
+    name: &str,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<BaseImage>, BuildError> {
+    let text = store.memo_load(&memo_name(reference, platform)).unwrap_or_default();
+    let Ok(id) = String::from_utf8_lossy(&text).parse::<Digest>() else { return Ok(None) };
+    match store.image(&id)? {
+        Some(record) => from_record(store, name, record, platform).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Told what moves: a layer's short digest, bytes so far, all bytes.
@@ -161,6 +213,20 @@ pub fn pull(
     platform: &Platform,
     transfer: &Transfer<'_>,
 ) -> Result<BaseImage, BuildError> {
+    let (image, id) = fetch(store, client, name, reference, platform, transfer)?;
+    store.tag(&reference.to_string(), &id, image.digest.as_ref())?;
+    Ok(image)
+}
+
+/// Pulls an image into the store; gives its id, too.
+fn fetch(
+    store: &Store,
+    client: &registry::Client,
+    name: &str,
+    reference: &Reference,
+    platform: &Platform,
+    transfer: &Transfer<'_>,
+) -> Result<(BaseImage, Digest), BuildError> {
     let failed = |source| BuildError::Registry { name: name.to_owned(), source: Box::new(source) };
     let image = client.resolve(reference, platform).map_err(failed)?;
     let layers = refs(name, &image.manifest.layers, &image.config.rootfs.diff_ids)?;
@@ -173,16 +239,9 @@ pub fn pull(
         &|i| Ok(Box::new(client.blob(reference, &descriptors[i]).map_err(failed)?) as Box<dyn Read + Send>),
         &|i, done, all| transfer(&descriptors[i].digest.short(), done, all),
     )?;
-    store.tag(&reference.to_string(), &record.id, record.manifest.as_ref())?;
-    let have = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
-    let other_platform = !platform.accepts(&have);
-    Ok(BaseImage {
-        name: name.to_owned(),
-        config,
-        layers: record.layers,
-        digest: record.manifest,
-        other_platform,
-    })
+    let other_platform = !platform.accepts(&platform_of(&config));
+    let (id, layers, digest) = (record.id, record.layers, record.manifest);
+    Ok((BaseImage { name: name.to_owned(), config, layers, digest, other_platform }, id))
 }
 
 fn refs(
@@ -218,13 +277,7 @@ pub fn load_layout(
     let source = crate::load::open(store, path)?;
     let image = crate::load::choose(&source, name, selector, platform)?;
     let (record, config) = crate::load::take_resolved(store, name, &source, &image, transfer)?;
-    let have = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
-    let other_platform = !platform.accepts(&have);
-    Ok(BaseImage {
-        name: name.to_owned(),
-        config,
-        layers: record.layers,
-        digest: record.manifest,
-        other_platform,
-    })
+    let other_platform = !platform.accepts(&platform_of(&config));
+    let (layers, digest) = (record.layers, record.manifest);
+    Ok(BaseImage { name: name.to_owned(), config, layers, digest, other_platform })
 }

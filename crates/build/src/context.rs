@@ -147,6 +147,8 @@ pub struct Context {
     root: Option<PathBuf>,
     /// What it is called in messages.
     label: String,
+    /// When its source was made, if that says so.
+    made: Option<Time>,
     /// The tree of what is wanted.
     pub tree: Arc<Tree>,
     /// The same as a layer.
@@ -527,7 +529,16 @@ fn read_with(
     let layer = LayerIndex::from_entries(entries).map_err(ContextError::Name)?;
     let tree = Tree::from_layers([&layer]).unwrap_or_default();
     let label = root.display().to_string();
-    Ok(Context { root: Some(root.to_owned()), label, tree: Arc::new(tree), layer, files, hashed, count })
+    Ok(Context {
+        root: Some(root.to_owned()),
+        label,
+        made: None,
+        tree: Arc::new(tree),
+        layer,
+        files,
+        hashed,
+        count,
+    })
 }
 
 type Digested = Option<(Digest, u64, bool)>;
@@ -620,12 +631,17 @@ fn ingest(sink: &store::Sink, path: &Path) -> Result<(Digest, u64), ContextError
 
 impl Context {
     /// A context that was fetched: its contents are in the store. `label` names it in messages.
-    pub(crate) fn of_layer(label: String, layer: LayerIndex) -> Result<Context, oci::tree::TreeError> {
+    pub(crate) fn of_layer(
+        label: String,
+        layer: LayerIndex,
+        made: Option<Time>,
+    ) -> Result<Context, oci::tree::TreeError> {
         let tree = Tree::from_layers([&layer])?;
         let count = layer.entries().iter().filter(|e| matches!(e.kind, Kind::File { .. })).count();
         Ok(Context {
             root: None,
             label,
+            made,
             tree: Arc::new(tree),
             layer,
             files: HashMap::new(),
@@ -652,6 +668,17 @@ impl Context {
         }
         let (got, _) = ingest(&batch.sink(), path)?;
         if got == *digest { Ok(()) } else { Err(ContextError::Changed { path: path.clone() }) }
+    }
+
+    /// The same contents with other attributes.
+    pub(crate) fn with_layer(self, layer: LayerIndex) -> Context {
+        let tree = Arc::new(Tree::from_layers([&layer]).unwrap_or_default());
+        Context { layer, tree, ..self }
+    }
+
+    /// When what was fetched was made: the commit, `Last-Modified`, or the newest file of an archive.
+    pub fn made(&self) -> Option<Time> {
+        self.made
     }
 
     /// What it is called in messages: the directory, or where it was fetched from.

@@ -14,7 +14,7 @@ use oci::index::Attrs;
 use oci::tar::write_layer;
 use oci::tree::{Child, Id, Node, ROOT};
 use oci::types::{Descriptor, Manifest, Rest, media};
-use oci::{Content, Digest, LayerIndex, Tree};
+use oci::{Content, Digest, LayerIndex, Time, Tree};
 use store::Store;
 
 use crate::error::BuildError;
@@ -158,17 +158,67 @@ pub fn tree(store: &Store, layers: &[Digest]) -> Result<Tree, BuildError> {
 
 /// Writes the files of an image as one tar (`--output type=tar`, `export`).
 pub fn tar(store: &Store, layers: &[Digest], out: impl Write) -> Result<(), BuildError> {
-    let tree = tree(store, layers)?;
+    tar_dated(store, layers, None, out)
+}
+
+/// [`tar`], with one time for everything.
+pub fn tar_dated(
+    store: &Store,
+    layers: &[Digest],
+    time: Option<Time>,
+    out: impl Write,
+) -> Result<(), BuildError> {
+    let tree = dated(tree(store, layers)?, time)?;
     let flat = LayerIndex::from_entries(tree.flatten())
         .map_err(|e| BuildError::Copy(crate::copy::CopyError::Layer(e)))?;
     write_layer(&flat, store, out)
         .map_err(|e| BuildError::Image { name: "result".into(), why: chain_text(&e) })
 }
 
+/// As [`tar_dated`], for several images: each in a directory of its own.
+pub fn tar_of_several(
+    store: &Store,
+    images: &[(String, Vec<Digest>, Option<Time>)],
+    out: impl Write,
+) -> Result<(), BuildError> {
+    let mut entries = Vec::new();
+    for (dir, layers, time) in images {
+        let tree = dated(tree(store, layers)?, *time)?;
+        for mut e in tree.flatten() {
+            e.path = oci::index::join(dir.as_bytes(), &e.path);
+            if let oci::Kind::HardLink { target } = &mut e.kind {
+                *target = oci::index::join(dir.as_bytes(), target);
+            }
+            entries.push(e);
+        }
+    }
+    let all =
+        LayerIndex::from_entries(entries).map_err(|e| BuildError::Copy(crate::copy::CopyError::Layer(e)))?;
+    write_layer(&all, store, out)
+        .map_err(|e| BuildError::Image { name: "result".into(), why: chain_text(&e) })
+}
+
 /// Writes the files of an image into a directory (`--output type=local`).
 pub fn local(store: &Store, layers: &[Digest], dest: &Path) -> Result<(), BuildError> {
+    local_dated(store, layers, None, dest)
+}
+
+fn dated(tree: Tree, time: Option<Time>) -> Result<Tree, BuildError> {
+    match time {
+        Some(t) => crate::date::dated_tree(&tree, t),
+        None => Ok(tree),
+    }
+}
+
+/// [`local`], with one time for everything.
+pub fn local_dated(
+    store: &Store,
+    layers: &[Digest],
+    time: Option<Time>,
+    dest: &Path,
+) -> Result<(), BuildError> {
     std::fs::create_dir_all(dest).map_err(BuildError::io("create", dest))?;
-    let tree = tree(store, layers)?;
+    let tree = dated(tree(store, layers)?, time)?;
     write_tree(&tree, ROOT, store, dest)
 }
 

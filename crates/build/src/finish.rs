@@ -13,6 +13,7 @@ use oci::types::{History, ImageConfig};
 use oci::{Digest, Time};
 use store::{Store, TarOrigin};
 
+use crate::date::Base;
 use crate::error::BuildError;
 use crate::plan::{BaseImage, Plan, Start};
 use crate::solve::{Finished, StepReport};
@@ -94,12 +95,23 @@ pub(crate) fn finish(
     config.rootfs.diff_ids = diff.clone();
     config.rest.remove("moby.buildkit.cache.v0");
     config.rest.remove("moby.buildkit.buildinfo.v1");
-    let config_bytes = serde_json::to_vec(&config).map_err(|e| BuildError::Image {
-        name: "result".into(),
-        why: format!("its config cannot be written ({e})"),
-    })?;
+    let config_bytes = config_bytes(&config)?;
     let id = Digest::of(&config_bytes);
     Ok(Built { id, config, config_bytes, layers: layers.iter().copied().zip(diff).collect() })
+}
+
+/// A config as the bytes that its digest is over.
+pub(crate) fn config_bytes(config: &ImageConfig) -> Result<Vec<u8>, BuildError> {
+    serde_json::to_vec(config).map_err(|e| BuildError::Image {
+        name: "result".into(),
+        why: format!("its config cannot be written ({e})"),
+    })
+}
+
+/// What of a plan's target comes from its base image.
+pub(crate) fn base(plan: &Plan) -> Base {
+    base_of(plan, plan.target)
+        .map_or(Base::default(), |b| Base { layers: b.layers.len(), history: b.config.history.len() })
 }
 
 /// What made each layer, as far as our own steps did: the last layers are theirs.

@@ -123,8 +123,6 @@ pub struct Opened {
     pub input: Input,
     /// The files.
     pub files: Files,
-    /// When the source was made, if it says so: the commit, `Last-Modified`, or the newest file of an archive.
-    pub made: Option<Time>,
 }
 
 /// How contexts are fetched.
@@ -219,10 +217,9 @@ pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<
     Ok(Vec::new())
 }
 
-/// A fetched context with its time.
+/// A fetched context.
 struct Fetched {
     context: Context,
-    made: Option<Time>,
     /// The whole context is this Dockerfile.
     dockerfile: bool,
 }
@@ -260,7 +257,7 @@ pub fn open(
                     Input { name, text, ignore: ignore_patterns(&dir, None)? }
                 }
             };
-            return Ok(Opened { input, files: Files::Dir(dir), made: None });
+            return Ok(Opened { input, files: Files::Dir(dir) });
         }
         Place::Stream(mut reader) => {
             let mut head = Vec::new();
@@ -277,10 +274,10 @@ pub fn open(
                 }
                 let text = read_text(Cursor::new(head).chain(reader), "standard input")?;
                 let input = Input { name: "-".into(), text, ignore: Vec::new() };
-                return Ok(Opened { input, files: Files::None, made: None });
+                return Ok(Opened { input, files: Files::None });
             }
             tasks.run("read build context from standard input", |_| {
-                of_archive(fetcher, Cursor::new(head).chain(reader), "standard input")
+                of_archive(fetcher, Cursor::new(head).chain(reader), "standard input", None)
             })?
         }
         Place::Git(git) => {
@@ -290,8 +287,9 @@ pub fn open(
                 git.commit_times |= options.commit_times;
                 let keep = git.keep_git_dir.unwrap_or(false) || options.keep_git_dir;
                 let checkout = fetcher.git(&git, keep)?;
-                let context = of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer))?;
-                Ok(Fetched { context, made: Some(checkout.committed), dockerfile: false })
+                let layer = oci::LayerIndex::clone(&checkout.layer);
+                let context = of_layer(git.shown(), layer, Some(checkout.committed))?;
+                Ok(Fetched { context, dockerfile: false })
             })?
         }
         Place::Http(url) => tasks.run("load remote build context", |id| {
@@ -326,7 +324,7 @@ pub fn open(
             found.ok_or_else(|| no_dockerfile(None, &label))?
         }
     };
-    Ok(Opened { input, files: Files::Fetched(Arc::new(fetched.context)), made: fetched.made })
+    Ok(Opened { input, files: Files::Fetched(Arc::new(fetched.context)) })
 }
 
 /// Name of the file that a URL gives a context.
@@ -338,12 +336,12 @@ fn one_file(url: &str, file: &crate::fetch::Download) -> Result<Context, BuildEr
     let kind = oci::Kind::File { size: file.size, digest: file.digest };
     let entry = oci::Entry { path: CONTEXT_FILE.into(), kind, attrs };
     let layer = oci::LayerIndex::from_entries(vec![entry]).map_err(crate::context::ContextError::Name)?;
-    of_layer(crate::fetch::shown(url), layer)
+    of_layer(crate::fetch::shown(url), layer, file.dated.then_some(file.modified))
 }
 
-fn of_layer(label: String, layer: oci::LayerIndex) -> Result<Context, BuildError> {
+fn of_layer(label: String, layer: oci::LayerIndex, made: Option<Time>) -> Result<Context, BuildError> {
     let broken = |e| BuildError::Image { name: label.clone(), why: crate::images::chain_text(&e) };
-    Context::of_layer(label.clone(), layer).map_err(broken)
+    Context::of_layer(label.clone(), layer, made).map_err(broken)
 }
 
 /// A git repository or a file by URL, as a named context gives it: a file is not unpacked.
@@ -351,26 +349,32 @@ pub(crate) fn named(fetcher: &Fetcher<'_>, place: &Place) -> Result<Context, Bui
     match place {
         Place::Git(git) => {
             let checkout = fetcher.git(git, git.keep_git_dir.unwrap_or(false))?;
-            of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer))
+            of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer), Some(checkout.committed))
         }
         Place::Http(url) => one_file(url, &fetcher.http(url, None, u64::MAX, &|_, _| {})?),
-        Place::Dir(_) | Place::Stream(_) => of_layer(String::new(), oci::LayerIndex::default()),
+        Place::Dir(_) | Place::Stream(_) => of_layer(String::new(), oci::LayerIndex::default(), None),
+    }
+}
+
+/// When a file by URL was made: `Last-Modified`, or the newest file of an archive.
+pub(crate) fn made(fetcher: &Fetcher<'_>, place: &Place) -> Result<Option<Time>, BuildError> {
+    match place {
+        Place::Http(url) => Ok(of_url(fetcher, url, &|_, _| {})?.context.made()),
+        _ => Ok(None),
     }
 }
 
 fn of_url(fetcher: &Fetcher<'_>, url: &str, progress: &dyn Fn(u64, u64)) -> Result<Fetched, BuildError> {
     let file = fetcher.http(url, None, u64::MAX, progress)?;
-    let dated = file.dated.then_some(file.modified);
     let open = || fetcher.store.open(&file.digest).map(|at| archive::Reader::new(at, file.size));
     let mut head = Vec::new();
     let failed = |e| BuildError::io("read", crate::fetch::shown(url))(e);
     open().and_then(|r| r.take(64 << 10).read_to_end(&mut head)).map_err(failed)?;
     if looks_like_archive(&head) {
-        let mut out = of_archive(fetcher, open().map_err(failed)?, &crate::fetch::shown(url))?;
-        out.made = dated.or(out.made);
-        return Ok(out);
+        let dated = file.dated.then_some(file.modified);
+        return of_archive(fetcher, open().map_err(failed)?, &crate::fetch::shown(url), dated);
     }
-    Ok(Fetched { context: one_file(url, &file)?, made: dated, dockerfile: true })
+    Ok(Fetched { context: one_file(url, &file)?, dockerfile: true })
 }
 
 /// Compressed data, or a tar's first member.
@@ -378,7 +382,12 @@ fn looks_like_archive(head: &[u8]) -> bool {
     sniff(head) != Format::None || archive::is_tar(Cursor::new(head))
 }
 
-fn of_archive(fetcher: &Fetcher<'_>, reader: impl Read, label: &str) -> Result<Fetched, BuildError> {
+fn of_archive(
+    fetcher: &Fetcher<'_>,
+    reader: impl Read,
+    label: &str,
+    dated: Option<Time>,
+) -> Result<Fetched, BuildError> {
     let broken = |why: String| BuildError::Usage {
         message: format!("{label} cannot be used as a build context: {why}"),
         help: Some("it must be a tar, plain or compressed, or a Dockerfile".into()),
@@ -388,12 +397,12 @@ fn of_archive(fetcher: &Fetcher<'_>, reader: impl Read, label: &str) -> Result<F
     let entries =
         archive::unpack(decoder, &mut batch.sink()).map_err(|e| broken(crate::images::chain_text(&*e)))?;
     let is_file = |e: &&oci::Entry| matches!(e.kind, oci::Kind::File { .. });
-    let made = entries.iter().filter(is_file).map(|e| e.attrs.mtime).max();
+    let made = dated.or_else(|| entries.iter().filter(is_file).map(|e| e.attrs.mtime).max());
     let layer = oci::LayerIndex::from_entries(entries).map_err(crate::context::ContextError::Name)?;
     // The layer is named by nothing but this build; its contents are what later steps take.
     batch.add_layer(&layer)?;
     batch.commit(Vec::new(), Vec::new())?;
-    Ok(Fetched { context: of_layer(label.to_owned(), layer)?, made, dockerfile: false })
+    Ok(Fetched { context: of_layer(label.to_owned(), layer, made)?, dockerfile: false })
 }
 
 /// The text of a file of a tree.

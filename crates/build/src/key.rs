@@ -15,7 +15,7 @@
 //! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
 //! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |
 //! | | `epoch` | SOURCE_DATE_EPOCH: the time of new directories and heredocs | |
-//! | | `times` | `commit`, if a git source says `mtime=commit` | else times are in no key |
+//! | | `times` | `epoch` with `--reproducible`; `commit`, if a git source says `mtime=commit` | else times are in no key |
 //! | WORKDIR | `path`, `owner`, `epoch` | as given; the time of new directories | |
 //!
 //! The chain of a state is the sha256 of `layercake-chain-1\n`, the chain below and the layer id; the empty state's is all zero.

@@ -18,6 +18,7 @@ pub mod chmod;
 mod commit;
 pub mod context;
 pub mod copy;
+mod date;
 mod error;
 pub mod events;
 pub mod export;
@@ -50,8 +51,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use dockerfile::ignore::Matcher;
-use store::{ImageRecord, Store};
+use store::Store;
 
+pub use crate::date::{Base, at_epoch};
 pub use crate::error::BuildError;
 pub use crate::events::{Event, Listener, StepId, StepInfo};
 pub use crate::finish::{Built, diff_id};
@@ -78,6 +80,10 @@ pub struct Request {
 pub struct Outcome {
     /// The image; in the store after [`Store::flush`].
     pub image: Built,
+    /// What of it comes from the base image.
+    pub base: Base,
+    /// SOURCE_DATE_EPOCH, if there is one.
+    pub epoch: Option<i64>,
     /// Steps that ran.
     pub ran: usize,
     /// Steps whose earlier result was used.
@@ -117,7 +123,10 @@ pub fn build(
     let options = &request.options;
     let tasks = Tasks { listener, ids: &request.ids };
     let resolver = bases::Resolver::new(store, &options.contexts, client, options.pull, tasks);
-    let plan = plan::plan(&parsed.file, &options.choices, &resolver).map_err(plan_error)?;
+    let fetcher =
+        fetch::Fetcher { store, client, secrets: &options.secrets, ssh: &options.ssh, cancel: &cancel };
+    let choices = date::resolve(&parsed.file, request, &fetcher)?;
+    let plan = plan::plan(&parsed.file, &choices, &resolver).map_err(plan_error)?;
     for w in &plan.warnings {
         listener.event(Event::Warning { text: w.text.clone(), line: w.line });
     }
@@ -133,14 +142,16 @@ pub fn build(
     solver.number(&request.ids);
     listener.event(Event::Planned { steps: solver.step_infos() });
     let target = solver.run()?;
-    let image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
-    let batch = store.batch();
-    batch.add_blob(&image.config_bytes)?;
-    let layers = image.layers.iter().map(|(l, _)| *l).collect();
-    batch.put_image(&ImageRecord { id: image.id, manifest: None, layers, created: oci::Time::now() })?;
-    batch.commit(Vec::new(), Vec::new())?;
+    let mut image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
+    let base = finish::base(&plan);
+    match plan.epoch {
+        Some(epoch) if options.reproducible => image = at_epoch(store, &image, base, epoch, true)?,
+        _ => date::keep(store, &image)?,
+    }
     let mut outcome = Outcome {
         image,
+        base,
+        epoch: plan.epoch,
         ran: 0,
         cached: 0,
         saved: Duration::ZERO,
@@ -243,7 +254,8 @@ fn read_contexts(
                         all
                     }
                 };
-                context::read(store, dir, &needed, matcher.as_ref(), cancel)?
+                let read = context::read(store, dir, &needed, matcher.as_ref(), cancel)?;
+                date::dated(read, &request.options, solver.plan.epoch)?
             }
             Some(NamedContext::Git(git)) => {
                 let place = Place::Git(git.clone());
@@ -272,10 +284,11 @@ fn read_contexts(
         Files::Dir(dir) => tasks.run("read build context", |_| {
             let matcher = matcher(&request.input.ignore)?;
             let read = context::read(store, dir, &needed, matcher.as_ref(), cancel);
-            read.map(Arc::new).map_err(|e| match e {
+            let read = read.map_err(|e| match e {
                 context::ContextError::Interrupted => BuildError::Interrupted,
                 e => e.into(),
-            })
+            })?;
+            date::dated(read, &request.options, solver.plan.epoch).map(Arc::new)
         })?,
     };
     let _ = solver.context.set(context);

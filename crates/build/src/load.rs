@@ -122,44 +122,51 @@ pub enum ArchiveKind {
     Docker,
 }
 
-/// An image on its way into an archive.
+/// An image, or an index of images, on its way into an archive.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Its manifest.
-    pub manifest: Manifested,
-    /// Its config's bytes.
-    pub config: Vec<u8>,
-    /// When it was made.
-    pub created: Option<String>,
-    /// Its names.
-    pub names: Vec<Reference>,
-}
+pub struct Outgoing(ImageToWrite);
 
 impl Outgoing {
     /// A built image with its manifest.
     pub fn new(image: &Built, manifest: Manifested, names: Vec<Reference>) -> Outgoing {
-        Outgoing {
-            manifest,
-            config: image.config_bytes.clone(),
-            created: image.config.created.clone(),
+        Outgoing(ImageToWrite {
+            media_type: manifest.descriptor.media_type,
+            bytes: manifest.bytes,
+            platform: manifest.descriptor.platform,
             names,
-        }
+            created: image.config.created.clone(),
+            annotations: BTreeMap::new(),
+            documents: vec![image.config_bytes.clone()],
+        })
+    }
+
+    /// The digest of its manifest or index.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0.bytes)
+    }
+
+    /// An index; `documents` are the manifests that it names, and their configs.
+    pub fn index(
+        index: &Descriptor,
+        bytes: Vec<u8>,
+        documents: Vec<Vec<u8>>,
+        created: Option<String>,
+        names: Vec<Reference>,
+    ) -> Outgoing {
+        Outgoing(ImageToWrite {
+            media_type: index.media_type.clone(),
+            bytes,
+            platform: None,
+            names,
+            created,
+            annotations: BTreeMap::new(),
+            documents,
+        })
     }
 }
 
 fn to_write(images: &[Outgoing]) -> Vec<ImageToWrite> {
-    images
-        .iter()
-        .map(|i| ImageToWrite {
-            media_type: i.manifest.descriptor.media_type.clone(),
-            bytes: i.manifest.bytes.clone(),
-            platform: i.manifest.descriptor.platform.clone(),
-            names: i.names.clone(),
-            created: i.created.clone(),
-            annotations: BTreeMap::new(),
-            documents: vec![i.config.clone()],
-        })
-        .collect()
+    images.iter().map(|i| i.0.clone()).collect()
 }
 
 /// Writes images whose blobs are in the store as one archive.

@@ -69,6 +69,8 @@ pub enum CacheMode {
 pub struct Options {
     /// What the plan needs.
     pub choices: Choices,
+    /// Stands before the names of stages in the log, where several builds are shown together.
+    pub label: String,
     /// `--cache`.
     pub cache: CacheMode,
     /// `--build-context`.
@@ -97,6 +99,8 @@ pub struct Options {
     pub cache_namespace: String,
     /// `--no-cache-mounts`: the cache mounts of this build begin empty.
     pub no_cache_mounts: bool,
+    /// `--reproducible`: the same files give the same image on another day.
+    pub reproducible: bool,
     /// `--pull`.
     pub pull: bool,
     /// How many steps run at once.
@@ -107,6 +111,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             choices: Choices::default(),
+            label: String::new(),
             cache: CacheMode::Traced,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -121,6 +126,7 @@ impl Default for Options {
             allow_host_network: false,
             cache_namespace: String::new(),
             no_cache_mounts: false,
+            reproducible: false,
             pull: false,
             jobs: 16,
         }

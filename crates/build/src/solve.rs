@@ -162,7 +162,7 @@ impl<'a> Solver<'a> {
             for (n, step) in stage.steps.iter().enumerate() {
                 out.push(StepInfo {
                     id: first + n as StepId,
-                    stage: stage.name.clone(),
+                    stage: format!("{} {}", self.options.label, stage.name).trim().to_owned(),
                     place: format!("{}/{all}", n + 1 + base),
                     name: step.title.clone(),
                     lines: step.lines,

@@ -79,9 +79,9 @@ pub(crate) struct BuildArgs {
     /// Name of the image, optionally with a tag (repeatable)
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Vec<String>,
-    /// Stage to build [default: the last]
+    /// Stage to build [default: the last]; with several, names and destinations hold {target} (repeatable)
     #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
+    pub(crate) target: Vec<String>,
     /// Set a build argument; without a value it is taken from the environment (repeatable)
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
@@ -92,9 +92,13 @@ pub(crate) struct BuildArgs {
     /// Set a label of the image (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
-    /// Platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<String>,
+    /// Platforms to build for; several make one image with an index [default: this machine's] (repeatable, comma list)
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// The same files give the same image, byte for byte, on another day: as SOURCE_DATE_EPOCH (which is the date of the last commit, if it
+    /// is not given) and rewrite-timestamp=true for all outputs
+    #[arg(long)]
+    pub(crate) reproducible: bool,
     /// Do not use earlier results
     #[arg(long)]
     pub(crate) no_cache: bool,

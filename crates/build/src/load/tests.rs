@@ -70,7 +70,7 @@ fn archives_and_directories_come_back_as_the_same_image() {
         let file = oci::Content::read_all(&store, &Digest::of(b"two"), 10).unwrap();
         assert_eq!(file, b"two");
     }
-    let digest = s.outgoing()[0].manifest.descriptor.digest.to_string();
+    let digest = s.outgoing()[0].digest().to_string();
     for (selector, found) in [("v1", true), ("example.com/img:v1", true), (&*digest, true), ("v2", false)] {
         assert_eq!(s.load("dir", Some(selector)).is_ok(), found, "{selector}");
     }

@@ -541,7 +541,7 @@ fn sources<E>(
 }
 
 /// What an ADD source is that is to be fetched.
-fn remote(source: &str) -> Result<Option<CopySource>, GitRefError> {
+pub(super) fn remote(source: &str) -> Result<Option<CopySource>, GitRefError> {
     if let Some(git) = GitRef::parse(source)?
         && !git.like_a_path
     {

@@ -7,6 +7,7 @@
 //! The rules are BuildKit's `dockerfile2llb`; docs/differences.md lists where we warn or fail instead.
 
 mod dispatch;
+mod epoch;
 mod expose;
 mod stages;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use oci::types::ImageConfig;
 use crate::chmod::Chmod;
 use crate::fetch::GitRef;
 
+pub use epoch::{DateSource, date_source};
 pub use stages::plan;
 
 /// The PATH of an image that sets none.

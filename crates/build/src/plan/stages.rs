@@ -95,10 +95,7 @@ fn globals<E>(
     Ok(Globals { args, consumed })
 }
 
-/// Plans a build.
-///
-/// The file must have been parsed without errors. Base images are resolved only for stages that the target needs.
-pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result<Plan, PlanError<B::Error>> {
+fn all_globals<E>(file: &Dockerfile, choices: &Choices) -> Result<Globals, PlanError<E>> {
     let target_platform = choices.platform.clone().unwrap_or_else(Platform::host);
     let last_name = file.statements.iter().rev().find_map(|s| match &s.instruction {
         Instruction::From(f) => Some(f.name.clone().unwrap_or_default()),
@@ -109,7 +106,23 @@ pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result
         (None, Some(n)) if !n.is_empty() => n,
         _ => "default".to_owned(),
     };
-    let mut globals = globals(file, choices, &target_platform, &target_name)?;
+    globals(file, choices, &target_platform, &target_name)
+}
+
+/// The variables that FROM sees, with their values.
+pub(super) fn global_values<E>(
+    file: &Dockerfile,
+    choices: &Choices,
+) -> Result<BTreeMap<String, String>, PlanError<E>> {
+    Ok(all_globals(file, choices)?.args)
+}
+
+/// Plans a build.
+///
+/// The file must have been parsed without errors. Base images are resolved only for stages that the target needs.
+pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result<Plan, PlanError<B::Error>> {
+    let target_platform = choices.platform.clone().unwrap_or_else(Platform::host);
+    let mut globals = all_globals(file, choices)?;
     let epoch = epoch(choices, &globals)?;
     let mut names = Names::default();
     let mut drafts = drafts(file, &globals, bases, &mut names)?;

@@ -119,6 +119,9 @@ impl<'p> PreparedCopy<'p> {
         // Times are in no key, unless they are asked for. The epoch is that of heredocs and of directories that are made.
         if let Some(e) = solver.plan.epoch {
             inputs.insert("epoch".into(), json!(e));
+            if solver.options.reproducible {
+                inputs.insert("times".into(), json!("epoch"));
+            }
         }
         if copy.sources.iter().any(|s| matches!(s, CopySource::Git(g) if g.commit_times)) {
             inputs.insert("times".into(), json!("commit"));

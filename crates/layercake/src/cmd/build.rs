@@ -8,11 +8,15 @@ mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use build::fetch::Fetcher;
 use build::input::Input;
-use build::{BuildError, Ids, Request, Tasks};
+use build::{BuildError, Ids, Outcome, Request, Tasks};
+use oci::Reference;
+use oci::platform::Platform;
 
+use self::output::{Images, Made, Output, Written};
 use crate::cli::BuildArgs;
 use crate::context;
 use crate::error::{CommandError, Kind};
@@ -21,11 +25,13 @@ use crate::progress;
 
 /// Runs the command.
 pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CommandError> {
-    let outputs = output::parse_all(&args)?;
-    let names = flags::references(&args.tag)?;
+    let targets = targets(&args)?;
     let mut options = flags::options(&args)?;
     let mode = progress::mode(args.progress.as_deref(), args.quiet)?;
     let (place, wanted) = input::asked(&args)?;
+    if args.reproducible {
+        flags::date_of_checkout(&mut options, &place);
+    }
     let store = context::store(root)?;
     let _agents = ssh::agents(&store, &mut options.ssh)?;
     let cancel = context::interrupt_flag()?;
@@ -41,41 +47,108 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     };
     let tasks = Tasks { listener: &*listener, ids: &ids };
     let opened = build::input::open(&fetcher, &tasks, place, wanted, input::options(&options))?;
-    let request = Request { input: opened.input, files: opened.files, ids, options };
+    let mut request = Request { input: opened.input, files: opened.files, ids, options };
     if args.list_context {
         let list = build::listing::list_context(&store, &request, &*listener, &cancel);
         listing::print(&list.map_err(|e| failed(e, &request.input))?, args.format);
         return Ok(ExitCode::SUCCESS);
     }
-    let built = build::build(&store, Some(&client), &request, &*listener, cancel.clone());
-    let outcome = match built {
-        Ok(o) => o,
-        Err(e) => {
-            // What was finished before the failure is kept for the next try.
-            let _ = store.flush();
-            return Err(failed(e, &request.input));
+    let platforms = flags::platforms(&args)?;
+    let index = platforms.len() > 1 || flags::multi_platform(&request.options);
+    let sinks = output::Sinks { store: &store, client: &client };
+    let mut done: Vec<(Target, Images, Written)> = Vec::new();
+    for target in targets {
+        request.options.choices.target.clone_from(&target.stage);
+        let mut all = Vec::new();
+        for platform in &platforms {
+            request.options.choices.platform.clone_from(platform);
+            let several = platforms.len() > 1;
+            let label = |p: &Platform| if several { p.to_string() } else { String::new() };
+            request.options.label = platform.as_ref().map(label).unwrap_or_default();
+            let built = build::build(&store, Some(&client), &request, &*listener, cancel.clone());
+            let outcome = match built {
+                Ok(o) => o,
+                Err(e) => {
+                    // What was finished before the failure is kept for the next try.
+                    let _ = store.flush();
+                    return Err(failed(e, &request.input));
+                }
+            };
+            let platform = platform.clone().unwrap_or_else(Platform::host);
+            all.push(Made { platform, outcome });
         }
-    };
-    store.flush()?;
-    for n in &names {
-        store.tag(&n.to_string(), &outcome.image.id, None)?;
+        store.flush()?;
+        let images = Images { all, index };
+        for n in &target.names {
+            store.tag(&n.to_string(), &output::local_one(&images).outcome.image.id, None)?;
+        }
+        let written = output::write_all(sinks, &images, &target.outputs, &target.names)?;
+        store.flush()?;
+        done.push((target, images, written));
     }
-    let result = output::write_all(&store, &client, &outcome.image, &outputs, &names)?;
-    store.flush()?;
     if let Some(path) = &args.iidfile {
-        write(path, outcome.image.id.to_string().as_bytes())?;
+        let ids: Vec<String> = done.iter().map(|(_, images, written)| written.id(images)).collect();
+        write(path, ids.join("\n").as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        let text = serde_json::to_vec_pretty(&result.metadata(&outcome.image, &names)).unwrap_or_default();
+        let text = serde_json::to_vec_pretty(&metadata(&done)).unwrap_or_default();
         write(path, &text)?;
     }
-    if args.quiet {
-        print::line(&outcome.image.id.to_string());
-    } else if mode != progress::Mode::RawJson {
-        summary(&outcome, &names);
+    for (target, images, written) in &done {
+        if args.quiet {
+            print::line(&written.id(images));
+        } else if mode != progress::Mode::RawJson {
+            summary(target, images);
+        }
     }
     drop(listener);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be built, and where it goes.
+struct Target {
+    /// The stage; none: the last.
+    stage: Option<String>,
+    names: Vec<Reference>,
+    outputs: Vec<Output>,
+}
+
+/// The targets of the flags. With several, names and destinations say with `{target}` which of them they are for.
+fn targets(args: &BuildArgs) -> Result<Vec<Target>, CommandError> {
+    let given: Vec<&String> = args.target.iter().filter(|t| !t.is_empty()).collect();
+    let several = given.len() > 1;
+    let mut out = Vec::new();
+    for stage in if given.is_empty() { vec![None] } else { given.into_iter().map(Some).collect() } {
+        let fill = |flag: &str, text: &String| match stage {
+            Some(s) if several && text.contains("{target}") => Ok(text.replace("{target}", s)),
+            Some(_) if several && flag != "push" && !text.contains("type=cacheonly") => {
+                Err(CommandError::usage(format!("--{flag} {text} cannot be used for several targets"))
+                    .hint("write {target} where the name of the stage is to stand"))
+            }
+            _ => Ok(text.clone()),
+        };
+        let names = args.tag.iter().map(|t| fill("tag", t)).collect::<Result<Vec<_>, _>>()?;
+        let specs = args.output.iter().map(|o| fill("output", o)).collect::<Result<Vec<_>, _>>()?;
+        out.push(Target {
+            stage: stage.cloned(),
+            names: flags::references(&names)?,
+            outputs: output::parse_all(&specs, args.push)?,
+        });
+    }
+    Ok(out)
+}
+
+/// buildx's metadata file; of several targets, one object for each, as `bake` writes it.
+fn metadata(done: &[(Target, Images, Written)]) -> serde_json::Value {
+    let one = |(t, images, w): &(Target, Images, Written)| w.metadata(images, &t.names);
+    match done {
+        [single] => one(single),
+        all => all
+            .iter()
+            .map(|d| (d.0.stage.clone().unwrap_or_default(), one(d)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
@@ -83,16 +156,27 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
         .map_err(|e| CommandError::new(Kind::Environment, format!("cannot write {}: {e}", path.display())))
 }
 
-fn summary(outcome: &build::Outcome, names: &[oci::Reference]) {
-    let steps = outcome.ran + outcome.cached;
-    let mut text = format!("image {}", outcome.image.id);
-    for n in names {
-        text.push_str(&format!("\nnamed {n}"));
+fn summary(target: &Target, images: &Images) {
+    let mut text = String::new();
+    if let Some(stage) = &target.stage {
+        text.push_str(&format!("target {stage}\n"));
     }
-    text.push_str(&format!("\n{} of {steps} steps ran, {:.1} s", outcome.ran, outcome.took.as_secs_f64()));
-    if outcome.chain_ran > outcome.ran {
-        let took = outcome.chain_took.as_secs_f64();
-        text.push_str(&format!("; a chain cache would have run {}, {took:.1} s", outcome.chain_ran));
+    for made in &images.all {
+        let for_platform =
+            if images.all.len() > 1 { format!(" for {}", made.platform) } else { String::new() };
+        text.push_str(&format!("image {}{for_platform}\n", made.outcome.image.id));
+    }
+    for n in &target.names {
+        text.push_str(&format!("named {n}\n"));
+    }
+    let sum = |f: fn(&Outcome) -> usize| images.all.iter().map(|m| f(&m.outcome)).sum::<usize>();
+    let time = |f: fn(&Outcome) -> Duration| images.all.iter().map(|m| f(&m.outcome)).sum::<Duration>();
+    let (ran, all) = (sum(|o| o.ran), sum(|o| o.ran + o.cached));
+    text.push_str(&format!("{ran} of {all} steps ran, {:.1} s", time(|o| o.took).as_secs_f64()));
+    let chain = sum(|o| o.chain_ran);
+    if chain > ran {
+        let took = time(|o| o.chain_took).as_secs_f64();
+        text.push_str(&format!("; a chain cache would have run {chain}, {took:.1} s"));
     }
     print::note(&text);
 }

@@ -3,6 +3,7 @@
 //! What runs commands needs root; without it, those tests say so and pass.
 
 mod contexts;
+mod dates;
 mod kit;
 mod runs;
 mod sources;

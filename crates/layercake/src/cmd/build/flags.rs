@@ -64,6 +64,44 @@ fn named_context(source: &str) -> Result<NamedContext, CommandError> {
     })
 }
 
+/// `--platform`: each once; one `None` if there is none.
+pub(crate) fn platforms(args: &BuildArgs) -> Result<Vec<Option<Platform>>, CommandError> {
+    let mut out: Vec<Option<Platform>> = Vec::new();
+    for text in args.platform.iter().map(|t| t.trim()).filter(|t| !t.is_empty()) {
+        let platform = match text {
+            "local" => Platform::host(),
+            _ => text.parse().map_err(|e| CommandError::usage(format!("--platform: {e}")))?,
+        };
+        if !out.contains(&Some(platform.clone())) {
+            out.push(Some(platform));
+        }
+    }
+    if out.is_empty() {
+        out.push(None);
+    }
+    Ok(out)
+}
+
+/// For `--reproducible`: the date of the last commit, where the context is a checkout and no date is given.
+pub(crate) fn date_of_checkout(options: &mut Options, place: &Place) {
+    let args = &mut options.choices.build_args;
+    let (false, Place::Dir(dir)) = (args.contains_key("SOURCE_DATE_EPOCH"), place) else { return };
+    let mut git = std::process::Command::new("git");
+    git.arg("-C").arg(dir).args(["log", "-1", "--format=%ct"]).env("GIT_OPTIONAL_LOCKS", "0");
+    // A directory that is no checkout, or a machine without git, gives no date.
+    let Some(out) = git.output().ok().filter(|o| o.status.success()) else { return };
+    let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    if text.parse::<i64>().is_ok() {
+        args.insert("SOURCE_DATE_EPOCH".to_owned(), text);
+    }
+}
+
+/// Whether an image of one platform is to be an index, too.
+pub(crate) fn multi_platform(options: &Options) -> bool {
+    let given = options.choices.build_args.get("BUILDKIT_MULTI_PLATFORM");
+    matches!(given.map(String::as_str), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
 /// The options of a build.
 pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     let mut o = Options { jobs: args.jobs.max(1), pull: args.pull.unwrap_or(false), ..Options::default() };
@@ -77,13 +115,8 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         }
     };
     let c = &mut o.choices;
-    c.target = args.target.clone().filter(|t| !t.is_empty());
     c.no_cache = args.no_cache;
     c.no_cache_filter = args.no_cache_filter.iter().map(|s| s.to_lowercase()).collect();
-    if let Some(p) = &args.platform {
-        c.platform =
-            Some(p.parse::<Platform>().map_err(|e| CommandError::usage(format!("--platform: {e}")))?);
-    }
     for a in &args.build_arg {
         match a.split_once('=') {
             Some((k, v)) => drop(c.build_args.insert(k.to_owned(), v.to_owned())),
@@ -167,6 +200,7 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         o.cache_namespace.clone_from(ns);
     }
     o.no_cache_mounts = args.no_cache_mounts;
+    o.reproducible = args.reproducible;
     o.resolv_conf = resolv_conf();
     Ok(o)
 }

@@ -1,19 +1,22 @@
 //! `--output`: what becomes of a built image.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use build::Built;
 use build::export::{self, LayerOptions, Manifested};
 use build::load::{ArchiveKind, Outgoing, save, save_directory};
-use oci::Reference;
+use build::{Built, Outcome, at_epoch};
 use oci::compress::Compression;
+use oci::platform::Platform;
+use oci::types::{Descriptor, Index, Rest, media};
+use oci::{Digest, Reference, Time};
 use registry::Client;
 use serde_json::{Value, json};
 use store::Store;
 
-use crate::cli::BuildArgs;
+use crate::cmd::push::push_image;
 use crate::error::{CommandError, Kind};
 
 /// One `--output`.
@@ -26,6 +29,12 @@ pub(crate) struct Output {
     /// Write an archive, not a directory.
     archive: bool,
     layers: LayerOptions,
+    /// No file of the build's own layers is younger than SOURCE_DATE_EPOCH.
+    rewrite_times: bool,
+    /// In place of the build's SOURCE_DATE_EPOCH.
+    epoch: Option<i64>,
+    /// A directory for each platform; none: if there are several.
+    platform_split: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +64,9 @@ fn parse(spec: &str) -> Result<Output, CommandError> {
         push: false,
         archive: true,
         layers: LayerOptions::default(),
+        rewrite_times: false,
+        epoch: None,
+        platform_split: None,
     };
     if !spec.contains('=') {
         // A path alone is a directory, - alone a tar on standard output.
@@ -93,6 +105,12 @@ fn parse(spec: &str) -> Result<Output, CommandError> {
             }
             "force-compression" => out.layers.force = flag(value),
             "oci-mediatypes" => out.layers.docker_types = !flag(value),
+            "platform-split" => out.platform_split = Some(flag(value)),
+            "rewrite-timestamp" => out.rewrite_times = flag(value),
+            "source-date-epoch" => {
+                let number = || bad("source-date-epoch is a number of seconds since 1970");
+                out.epoch = Some(value.parse().map_err(|_| number())?);
+            }
             "store" | "unpack" | "registry.insecure" | "name-canonical" => {}
             other => return Err(bad(&format!("unexpected key {other:?}"))),
         }
@@ -128,33 +146,60 @@ fn parse(spec: &str) -> Result<Output, CommandError> {
 }
 
 /// All outputs that the flags ask for.
-pub(crate) fn parse_all(args: &BuildArgs) -> Result<Vec<Output>, CommandError> {
-    let mut out = args.output.iter().map(|s| parse(s)).collect::<Result<Vec<_>, _>>()?;
-    if args.push {
+pub(crate) fn parse_all(specs: &[String], push: bool) -> Result<Vec<Output>, CommandError> {
+    let mut out = specs.iter().map(|s| parse(s)).collect::<Result<Vec<_>, _>>()?;
+    if push {
         out.push(parse("type=registry")?);
     }
     Ok(out)
 }
 
-/// What was written.
+/// An image that was built.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The platform that it was asked for.
+    pub(crate) platform: Platform,
+    pub(crate) outcome: Outcome,
+}
+
+/// The images of one target: one, or one for each platform.
+#[derive(Debug)]
+pub(crate) struct Images {
+    pub(crate) all: Vec<Made>,
+    /// They are one image to the world: an index.
+    pub(crate) index: bool,
+}
+
+/// What was written, as metadata files tell it.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    manifest: Option<Manifested>,
+    descriptor: Option<Descriptor>,
 }
 
 impl Written {
-    /// buildx's metadata file.
-    pub(crate) fn metadata(&self, image: &Built, names: &[Reference]) -> Value {
-        let mut out = json!({"containerimage.config.digest": image.id.to_string()});
-        if let Some(m) = &self.manifest {
-            out["containerimage.digest"] = json!(m.descriptor.digest.to_string());
-            out["containerimage.descriptor"] = json!(m.descriptor);
+    /// buildx's metadata.
+    pub(crate) fn metadata(&self, images: &Images, names: &[Reference]) -> Value {
+        let mut out = json!({});
+        if let [one] = images.all.as_slice() {
+            out["containerimage.config.digest"] = json!(one.outcome.image.id.to_string());
+        }
+        if let Some(d) = &self.descriptor {
+            out["containerimage.digest"] = json!(d.digest.to_string());
+            out["containerimage.descriptor"] = json!(d);
         }
         if !names.is_empty() {
             let list: Vec<String> = names.iter().map(Reference::to_string).collect();
             out["image.name"] = json!(list.join(","));
         }
         out
+    }
+
+    /// The image's id; of several platforms, the digest of their index, if one was made.
+    pub(crate) fn id(&self, images: &Images) -> String {
+        match (images.all.as_slice(), images.index, &self.descriptor) {
+            (_, true, Some(d)) => d.digest.to_string(),
+            (all, ..) => all.iter().map(|m| m.outcome.image.id.to_string()).collect::<Vec<_>>().join("\n"),
+        }
     }
 }
 
@@ -187,11 +232,85 @@ fn to_dest(
     std::fs::rename(&partial, dest).map_err(environment("write", dest))
 }
 
-/// Writes everything.
-pub(crate) fn write_all(
+/// Where results go.
+#[derive(Clone, Copy)]
+pub(crate) struct Sinks<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) client: &'a Client,
+}
+
+/// An image on its way out, with its manifest.
+struct Ready {
+    image: Built,
+    manifest: Manifested,
+}
+
+/// The bytes of an index of several images, and its descriptor.
+fn index_of(
     store: &Store,
-    client: &Client,
-    image: &Built,
+    images: &[Ready],
+    docker_types: bool,
+) -> Result<(Vec<u8>, Descriptor), CommandError> {
+    let media_type = if docker_types { media::DOCKER_LIST } else { media::INDEX };
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type.to_owned()),
+        manifests: images.iter().map(|i| i.manifest.descriptor.clone()).collect(),
+        annotations: BTreeMap::new(),
+        rest: Rest::new(),
+    };
+    let bytes = serde_json::to_vec_pretty(&index)
+        .map_err(|e| CommandError::new(Kind::Internal, format!("the index cannot be written: {e}")))?;
+    store.put_blob(&bytes)?;
+    let descriptor = Descriptor::of(media_type, &bytes);
+    Ok((bytes, descriptor))
+}
+
+impl Output {
+    /// The image as this output has it.
+    fn dated(&self, store: &Store, made: &Made) -> Result<Built, CommandError> {
+        let outcome = &made.outcome;
+        match (self.rewrite_times, self.epoch, outcome.epoch) {
+            (true, own, given) => {
+                let Some(epoch) = own.or(given) else {
+                    return Err(CommandError::usage("--output: rewrite-timestamp=true needs a date")
+                        .hint("set SOURCE_DATE_EPOCH, or use --reproducible"));
+                };
+                Ok(at_epoch(store, &outcome.image, outcome.base, epoch, true)?)
+            }
+            (false, Some(epoch), _) => Ok(at_epoch(store, &outcome.image, outcome.base, epoch, false)?),
+            (false, None, _) => Ok(outcome.image.clone()),
+        }
+    }
+
+    fn ready(&self, store: &Store, images: &Images) -> Result<Vec<Ready>, CommandError> {
+        let one = |made: &Made| {
+            let image = self.dated(store, made)?;
+            let manifest = export::manifest(store, &image, &self.layers)?;
+            Ok(Ready { image, manifest })
+        };
+        images.all.iter().map(one).collect()
+    }
+
+    fn split(&self, images: &Images) -> bool {
+        self.platform_split.unwrap_or(images.index)
+    }
+
+    /// The time of all files that leave as files.
+    fn file_time(&self, made: &Made) -> Option<Time> {
+        self.epoch.or(made.outcome.epoch).map(Time::from_secs)
+    }
+}
+
+/// Directory of a platform in a local or tar output: `linux_arm64`, `linux_arm_v7`.
+fn directory(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
+}
+
+/// Writes everything. `tags` are the names that the image has in the store.
+pub(crate) fn write_all(
+    to: Sinks<'_>,
+    images: &Images,
     outputs: &[Output],
     tags: &[Reference],
 ) -> Result<Written, CommandError> {
@@ -199,52 +318,118 @@ pub(crate) fn write_all(
     for o in outputs {
         let mut names: Vec<Reference> = tags.to_vec();
         names.extend(o.names.iter().filter(|n| !tags.contains(n)).cloned());
-        let layers: Vec<oci::Digest> = image.layers.iter().map(|(l, _)| *l).collect();
         match o.kind {
             OutputKind::Nothing => {}
             OutputKind::Image => {
-                for n in &o.names {
-                    store.tag(&n.to_string(), &image.id, None)?;
+                let in_store = local_one(images);
+                let image = match (o.rewrite_times, o.epoch) {
+                    (false, None) => in_store.outcome.image.clone(),
+                    _ => o.dated(to.store, in_store)?,
+                };
+                for n in
+                    o.names.iter().chain(if image.id == in_store.outcome.image.id { &[][..] } else { tags })
+                {
+                    to.store.tag(&n.to_string(), &image.id, None)?;
                 }
                 if o.push {
-                    if names.is_empty() {
-                        return Err(
-                            CommandError::usage("--push needs a name").hint("add -t REGISTRY/NAME:TAG")
-                        );
-                    }
-                    let m = export::manifest(store, image, &o.layers)?;
-                    for n in &names {
-                        crate::cmd::push::push_image(
-                            store,
-                            client,
-                            n,
-                            &m,
-                            &image.config_bytes,
-                            &|_, _, _| {},
-                        )?;
-                    }
-                    written.manifest = Some(m);
+                    written.descriptor = Some(push(to, o, images, &names)?);
                 }
             }
-            OutputKind::Oci | OutputKind::Docker => {
-                let kind = if o.kind == OutputKind::Oci { ArchiveKind::Oci } else { ArchiveKind::Docker };
-                let m = export::manifest(store, image, &o.layers)?;
-                let out = [Outgoing::new(image, m.clone(), names)];
-                match &o.dest {
-                    // Docker's own store is out of our reach; the image is in ours.
-                    None => {}
-                    Some(d) if !o.archive => save_directory(store, &out, &PathBuf::from(d))?,
-                    Some(d) => to_dest(d, |w| Ok(save(store, &out, kind, w)?))?,
+            OutputKind::Oci | OutputKind::Docker => written.descriptor = Some(archive(to, o, images, names)?),
+            OutputKind::Local => {
+                let dest = PathBuf::from(o.dest.as_deref().unwrap_or("."));
+                for made in &images.all {
+                    let layers: Vec<Digest> = made.outcome.image.layers.iter().map(|(l, _)| *l).collect();
+                    let dest = match o.split(images) {
+                        true => dest.join(directory(&made.platform)),
+                        false => dest.clone(),
+                    };
+                    export::local_dated(to.store, &layers, o.file_time(made), &dest)?;
                 }
-                written.manifest = Some(m);
             }
-            OutputKind::Local => export::local(store, &layers, Path::new(o.dest.as_deref().unwrap_or(".")))?,
-            OutputKind::Tar => {
-                to_dest(o.dest.as_deref().unwrap_or("-"), |w| Ok(export::tar(store, &layers, w)?))?
-            }
+            OutputKind::Tar => to_dest(o.dest.as_deref().unwrap_or("-"), |w| tar(to.store, o, images, w))?,
         }
     }
     Ok(written)
+}
+
+/// The image that stands for all in the store, where a name means one: this machine's, else the first.
+pub(crate) fn local_one(images: &Images) -> &Made {
+    let host = Platform::host();
+    let ours = images.all.iter().find(|m| host.accepts(&m.platform));
+    ours.unwrap_or(&images.all[0])
+}
+
+fn tar(store: &Store, o: &Output, images: &Images, out: &mut dyn Write) -> Result<(), CommandError> {
+    let layers_of = |made: &Made| made.outcome.image.layers.iter().map(|(l, _)| *l).collect::<Vec<Digest>>();
+    if !o.split(images) {
+        if images.all.len() > 1 {
+            return Err(bad("platform-split=false: one tar cannot hold the files of several platforms"));
+        }
+        let made = &images.all[0];
+        return Ok(export::tar_dated(store, &layers_of(made), o.file_time(made), out)?);
+    }
+    let all = images.all.iter().map(|m| (directory(&m.platform), layers_of(m), o.file_time(m)));
+    Ok(export::tar_of_several(store, &all.collect::<Vec<_>>(), out)?)
+}
+
+fn push(to: Sinks<'_>, o: &Output, images: &Images, names: &[Reference]) -> Result<Descriptor, CommandError> {
+    if names.is_empty() {
+        return Err(CommandError::usage("--push needs a name").hint("add -t REGISTRY/NAME:TAG"));
+    }
+    let ready = o.ready(to.store, images)?;
+    let one = |name: &Reference, r: &Ready| {
+        push_image(to.store, to.client, name, &r.manifest, &r.image.config_bytes, &|_, _, _| {})
+    };
+    if !images.index {
+        for n in names {
+            one(n, &ready[0])?;
+        }
+        return Ok(ready[0].manifest.descriptor.clone());
+    }
+    let (bytes, descriptor) = index_of(to.store, &ready, o.layers.docker_types)?;
+    for n in names {
+        for r in &ready {
+            // By digest: only the index has the tag.
+            let digest = Some(r.manifest.descriptor.digest);
+            one(&Reference { tag: None, digest, ..n.clone() }, r)?;
+        }
+        to.client.push_manifest(n, &descriptor.media_type, &bytes)?;
+    }
+    Ok(descriptor)
+}
+
+fn archive(
+    to: Sinks<'_>,
+    o: &Output,
+    images: &Images,
+    names: Vec<Reference>,
+) -> Result<Descriptor, CommandError> {
+    let kind = if o.kind == OutputKind::Oci { ArchiveKind::Oci } else { ArchiveKind::Docker };
+    if images.index && kind == ArchiveKind::Docker {
+        return Err(CommandError::usage("a docker archive cannot hold an image of several platforms")
+            .hint("write --output type=oci, or build for one platform"));
+    }
+    let ready = o.ready(to.store, images)?;
+    let (out, descriptor) = if images.index {
+        let (bytes, descriptor) = index_of(to.store, &ready, o.layers.docker_types)?;
+        let newest = ready.iter().filter_map(|r| r.image.config.created.clone()).max();
+        let mut documents: Vec<Vec<u8>> = ready.iter().map(|r| r.manifest.bytes.clone()).collect();
+        documents.extend(ready.iter().map(|r| r.image.config_bytes.clone()));
+        let out = Outgoing::index(&descriptor, bytes, documents, newest, names);
+        (out, descriptor)
+    } else {
+        let descriptor = ready[0].manifest.descriptor.clone();
+        (Outgoing::new(&ready[0].image, ready[0].manifest.clone(), names), descriptor)
+    };
+    let out = [out];
+    match &o.dest {
+        // Docker's own store is out of our reach; the image is in ours.
+        None => {}
+        Some(d) if !o.archive => save_directory(to.store, &out, &PathBuf::from(d))?,
+        Some(d) => to_dest(d, |w| Ok(save(to.store, &out, kind, w)?))?,
+    }
+    Ok(descriptor)
 }
 
 #[cfg(test)]
