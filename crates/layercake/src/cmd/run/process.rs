@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandbox::{Exit, Handle, SandboxError, Stdio, Step};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -15,10 +15,20 @@ use crate::output;
 /// After so many SIGINT and SIGTERM a container that does not mind them is killed (Docker: 3).
 const PATIENCE: u32 = 3;
 
-/// Where signals go: nowhere but into a flag, until there is a container.
+/// How far the container is: it decides where signals go.
+#[derive(Default)]
+enum Phase {
+    /// There is none, and none is being made: a signal that stops ends us.
+    #[default]
+    None,
+    /// It is being made, and may run before we have its handle: what comes now is meant for it, and is kept, in order.
+    Starting(Vec<i32>),
+    Running(Handle),
+}
+
 #[derive(Default)]
 struct Target {
-    container: Option<Handle>,
+    phase: Phase,
     pty: Option<OwnedFd>,
     /// SIGINT and SIGTERM so far.
     stops: u32,
@@ -53,9 +63,33 @@ impl Signals {
         &self.cancel
     }
 
-    fn set(&self, container: Option<Handle>, pty: Option<OwnedFd>) {
-        let mut t = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        *t = Target { container, pty, stops: 0 };
+    fn target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the signals from now on for the container that is being made; false where one was to stop us before.
+    fn start(&self) -> bool {
+        let mut target = self.target();
+        // Under the lock, so that a signal is either seen here or kept.
+        if self.cancel.load(Ordering::Relaxed) {
+            return false;
+        }
+        target.phase = Phase::Starting(Vec::new());
+        true
+    }
+
+    /// Hands on what was kept, and from now on each signal as it comes.
+    fn run(&self, container: Handle, pty: Option<OwnedFd>) {
+        let mut target = self.target();
+        target.pty = pty;
+        if let Phase::Starting(kept) = std::mem::replace(&mut target.phase, Phase::Running(container.clone()))
+        {
+            kept.into_iter().for_each(|signal| container.signal(signal));
+        }
+    }
+
+    fn end(&self) {
+        *self.target() = Target::default();
     }
 }
 
@@ -66,19 +100,23 @@ fn handle(signal: i32, cancel: &AtomicBool, target: &mut Target) {
         }
         return;
     }
-    let stops = matches!(signal, SIGINT | SIGTERM);
-    let Some(container) = &target.container else {
-        if !matches!(signal, SIGUSR1 | SIGUSR2) && cancel.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    target.stops += u32::from(matches!(signal, SIGINT | SIGTERM));
+    let patient = target.stops < PATIENCE;
+    match &mut target.phase {
+        Phase::None => {
+            if !matches!(signal, SIGUSR1 | SIGUSR2) && cancel.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            target.stops = 0;
         }
-        return;
-    };
-    target.stops += u32::from(stops);
-    if target.stops >= PATIENCE {
-        output::note(&format!("killing the container: it did not end after {PATIENCE} signals"));
-        container.kill();
-    } else {
-        container.signal(signal);
+        Phase::Starting(kept) if patient => kept.push(signal),
+        // What is half made goes with us.
+        Phase::Starting(_) => std::process::exit(130),
+        Phase::Running(container) if patient => container.signal(signal),
+        Phase::Running(container) => {
+            output::note(&format!("killing the container: it did not end after {PATIENCE} signals"));
+            container.kill();
+        }
     }
 }
 
@@ -94,18 +132,14 @@ pub(super) fn stdio(interactive: bool, tty: bool) -> Stdio {
 
 /// Runs a container to its end. Gives the exit code.
 pub(super) fn run(step: Step, interactive: bool, signals: &Signals) -> Result<u8, CommandError> {
-    if signals.cancel.load(Ordering::Relaxed) {
+    if !signals.start() {
         return Err(CommandError::new(Kind::Interrupted, "interrupted"));
     }
-    let mut running = sandbox::spawn(step)?;
+    let mut running = sandbox::spawn(step).inspect_err(|_| signals.end())?;
     let pty = running.pty.take();
     let lost = |e| CommandError::from(SandboxError::Lost(format!("its terminal: {e}")));
     let copy = |fd: &OwnedFd| fd.try_clone().map_err(lost);
-    signals.set(Some(running.handle()), pty.as_ref().map(copy).transpose()?);
-    // A signal between the check above and now was meant for the container.
-    if signals.cancel.load(Ordering::Relaxed) {
-        running.signal(SIGTERM);
-    }
+    signals.run(running.handle(), pty.as_ref().map(copy).transpose()?);
     let outcome = match pty {
         Some(pty) => {
             let raw = interactive.then(terminal::Raw::enter);
@@ -128,7 +162,7 @@ pub(super) fn run(step: Step, interactive: bool, signals: &Signals) -> Result<u8
         }
         None => running.wait(),
     };
-    signals.set(None, None);
+    signals.end();
     Ok(match outcome?.exit {
         Exit::Code(code) => u8::try_from(code).unwrap_or(255),
         Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
@@ -147,5 +181,21 @@ mod tests {
         assert!(!cancel.load(Ordering::Relaxed));
         handle(SIGHUP, &cancel, &mut target);
         assert!(cancel.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn signals_between_the_start_and_the_handle_are_the_containers() {
+        let signals = Signals { cancel: Arc::default(), target: Arc::default() };
+        assert!(signals.start());
+        for signal in [SIGINT, SIGUSR1, SIGTERM] {
+            handle(signal, &signals.cancel, &mut signals.target());
+        }
+        assert!(!signals.cancel.load(Ordering::Relaxed), "they are not ours");
+        assert!(
+            matches!(&signals.target().phase, Phase::Starting(kept) if *kept == [SIGINT, SIGUSR1, SIGTERM])
+        );
+        signals.end();
+        handle(SIGINT, &signals.cancel, &mut signals.target());
+        assert!(!signals.start(), "a signal before the start stops it");
     }
 }
