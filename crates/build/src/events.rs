@@ -181,6 +181,8 @@ pub enum Event {
         id: StepId,
         /// Why.
         error: String,
+        /// The last lines of what it wrote, secrets masked; empty for steps that run no command.
+        tail: String,
     },
     /// A step was stopped because another one failed or the build was interrupted.
     Canceled {

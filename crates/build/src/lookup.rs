@@ -38,16 +38,8 @@ impl Solver<'_> {
         prepared: &Prepared<'_>,
         parent: &State,
     ) -> Result<Option<StepReport>, BuildError> {
-        let key = prepared.key();
-        if let Some(r) = self.store.record_by_parent(&key.digest, &parent.chain())?
-            // A record whose layer was pruned is as good as none.
-            && self.store.has_layer(&r.layer)?
-        {
-            self.store.record_used(r.id);
-            let saved = Duration::from_millis(r.duration_ms);
-            let rule = HitRule::SameParent;
-            self.listener.event(Event::Cached { id, rule, layer: r.layer, saved, detail: None });
-            return Ok(Some(report(id, &r, true)));
+        if let Some(report) = self.look_up_same_parent(id, prepared.key(), parent)? {
+            return Ok(Some(report));
         }
         match prepared {
             Prepared::Run(run) if self.options.cache == CacheMode::Traced && run.may_be_observed() => {
@@ -55,6 +47,25 @@ impl Solver<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Rule 1 alone.
+    pub(crate) fn look_up_same_parent(
+        &self,
+        id: StepId,
+        key: &Key,
+        parent: &State,
+    ) -> Result<Option<StepReport>, BuildError> {
+        let found = self.store.record_by_parent(&key.digest, &parent.chain())?;
+        // A record whose layer was pruned is as good as none.
+        let Some(r) = found else { return Ok(None) };
+        if !self.store.has_layer(&r.layer)? {
+            return Ok(None);
+        }
+        self.store.record_used(r.id);
+        let (rule, saved) = (HitRule::SameParent, Duration::from_millis(r.duration_ms));
+        self.listener.event(Event::Cached { id, rule, layer: r.layer, saved, detail: None });
+        Ok(Some(report(id, &r, true)))
     }
 
     fn look_up_observed(

@@ -345,7 +345,11 @@ impl<'a> Solver<'a> {
                     self.listener.event(if stopped {
                         Event::Canceled { id }
                     } else {
-                        Event::Failed { id, error: crate::images::chain_text(&e) }
+                        let tail = match e.root() {
+                            BuildError::Command { tail, .. } => tail.clone(),
+                            _ => String::new(),
+                        };
+                        Event::Failed { id, error: crate::images::chain_text(&e), tail }
                     });
                     return Err(if stopped {
                         e
@@ -413,17 +417,14 @@ impl<'a> Solver<'a> {
         self.listener.event(Event::Started { id });
         let prepared = self.prepare(stage, step, barrier)?;
         let key = prepared.key();
-        if !step.no_cache
-            && let Some(report) = self.look_up(id, &prepared, parent)?
-        {
+        let afresh = step.no_cache || matches!(&step.kind, StepKind::Run(r) if r.always);
+        if !afresh && let Some(report) = self.look_up(id, &prepared, parent)? {
             return Ok(report);
         }
         let place = chain(&parent.chain(), &key.digest);
-        let mut waited = false;
         let lock = self.store.lock_step(
             &place,
             &mut || {
-                waited = true;
                 self.listener
                     .event(Event::Waiting { id, what: "another build that runs the same step".into() });
             },
@@ -434,14 +435,12 @@ impl<'a> Solver<'a> {
             Err(store::StoreError::Cancelled) => return Err(BuildError::Interrupted),
             Err(e) => return Err(e.into()),
         };
-        if waited
-            && !step.no_cache
-            && let Some(report) = self.look_up(id, &prepared, parent)?
-        {
+        // Since the look-up another build may have finished this step, whether or not it was waited for.
+        if !afresh && let Some(report) = self.look_up_same_parent(id, key, parent)? {
             return Ok(report);
         }
         let earlier = self.store.records(&key.digest, RECORDS)?;
-        let reason = match (step.no_cache, earlier.first()) {
+        let reason = match (afresh, earlier.first()) {
             (true, _) => RunReason::NoCache,
             (false, Some(_)) => self.what_changed(&prepared, &earlier, parent)?,
             (false, None) => RunReason::First,

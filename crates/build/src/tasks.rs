@@ -59,7 +59,7 @@ impl Tasks<'_> {
                 Event::Done { id, took: began.elapsed(), reason: None, layer: None, bytes: 0, adopted: false }
             }
             Err(BuildError::Interrupted) => Event::Canceled { id },
-            Err(e) => Event::Failed { id, error: crate::images::chain_text(e) },
+            Err(e) => Event::Failed { id, error: crate::images::chain_text(e), tail: String::new() },
         });
         result
     }

@@ -175,6 +175,8 @@ pub struct RunInst {
     pub security: Option<String>,
     /// The values of `--device`, for [`crate::mount::Device::parse`]; they are checked.
     pub devices: Vec<String>,
+    /// `--no-cache`: it runs in every build. Not BuildKit's.
+    pub no_cache: bool,
     /// The heredocs, as written.
     pub heredocs: Vec<Heredoc>,
 }

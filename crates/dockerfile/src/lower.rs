@@ -283,6 +283,7 @@ impl Lower<'_> {
             ("network", Kind::One),
             ("security", Kind::One),
             ("device", Kind::Many),
+            ("no-cache", Kind::Bool),
         ]);
         let run = RunInst {
             command: self.command(0),
@@ -290,6 +291,7 @@ impl Lower<'_> {
             network: flags.given_value("network"),
             security: flags.given_value("security"),
             devices: flags.many("device"),
+            no_cache: flags.bool("no-cache").unwrap_or(false),
             heredocs: self.node.heredocs.clone(),
         };
         for (mount, span) in flags.places("mount") {

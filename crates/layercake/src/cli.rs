@@ -85,6 +85,9 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value it is taken from the environment (repeatable)
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
+    /// Expand ARGs in COPY --from, too (which BuildKit refuses)
+    #[arg(long)]
+    pub(crate) expand_from: bool,
     /// Another context or image by name: a directory, a git or http(s) URL, docker-image://REF, oci-layout://DIR[:TAG|@DIGEST]
     /// (repeatable)
     #[arg(long, value_name = "NAME=SOURCE")]

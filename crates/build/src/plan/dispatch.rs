@@ -403,6 +403,7 @@ pub(super) fn dispatch<E>(
                 network: r.network.clone(),
                 security: r.security.clone(),
                 mounts,
+                always: r.no_cache,
                 script,
             };
             let no_cache = cx.scope.no_cache;

@@ -9,6 +9,7 @@
 mod dispatch;
 mod epoch;
 mod expose;
+mod from;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,8 @@ pub struct Choices {
     pub no_cache: bool,
     /// `--no-cache-filter`, lower case.
     pub no_cache_filter: Vec<String>,
+    /// `--expand-from`: variables in `COPY --from` mean something.
+    pub expand_from: bool,
 }
 
 /// A build, planned.
@@ -183,6 +186,8 @@ pub struct Run {
     pub security: Option<String>,
     /// `--mount`s.
     pub mounts: Vec<RunMount>,
+    /// `--no-cache`: it runs in every build. What lies below it is reused as ever.
+    pub always: bool,
     /// A heredoc with `#!`: name and content of the script in `/dev/pipes`.
     pub script: Option<(String, String)>,
 }

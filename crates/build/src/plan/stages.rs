@@ -123,6 +123,14 @@ pub(super) fn global_values<E>(
 pub fn plan<B: Bases>(file: &Dockerfile, choices: &Choices, bases: &B) -> Result<Plan, PlanError<B::Error>> {
     let target_platform = choices.platform.clone().unwrap_or_else(Platform::host);
     let mut globals = all_globals(file, choices)?;
+    let expanded;
+    let file = match choices.expand_from {
+        true => {
+            expanded = super::from::expanded(file, choices, &globals)?;
+            &expanded
+        }
+        false => file,
+    };
     let epoch = epoch(choices, &globals)?;
     let mut names = Names::default();
     let mut drafts = drafts(file, &globals, bases, &mut names)?;
@@ -383,7 +391,7 @@ fn link<E>(
                     return Err(PlanError::At {
                         line: Some(s.first_line),
                         message: "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround".into(),
-                        help: Some(format!("write FROM {from} AS source above, and COPY --from=source here")),
+                        help: Some(format!("use --expand-from, or write FROM {from} AS source above, and COPY --from=source here")),
                     });
                 }
                 match from.parse::<usize>() {

@@ -44,7 +44,7 @@ pub(crate) fn listener(mode: Mode) -> Box<dyn Listener> {
         Mode::Plain => Box::new(plain::Plain::default()),
         Mode::Tty => Box::new(tty::Tty::open()),
         Mode::RawJson => Box::new(rawjson::RawJson),
-        Mode::Quiet => Box::new(quiet::Quiet),
+        Mode::Quiet => Box::<quiet::Quiet>::default(),
     }
 }
 
@@ -122,7 +122,7 @@ fn sample() -> Vec<(u64, build::Event)> {
         ),
         (4000, Event::Started { id: 4 }),
         (4100, log(4, Stream::Stdout, "oh\n")),
-        (4200, Event::Failed { id: 4, error: "exit code: 1".into() }),
+        (4200, Event::Failed { id: 4, error: "exit code: 1".into(), tail: "oh".into() }),
         (4200, Event::Canceled { id: 5 }),
     ]
 }

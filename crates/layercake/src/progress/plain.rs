@@ -69,7 +69,7 @@ impl State {
                 let same = if adopted { ", same result as before" } else { "" };
                 self.end(id, &format!("DONE {:.1}s{why}{same}", took.as_secs_f64()), now)
             }
-            Event::Failed { id, error } => self.end(id, &format!("ERROR: {error}"), now),
+            Event::Failed { id, error, .. } => self.end(id, &format!("ERROR: {error}"), now),
             Event::Canceled { id } => self.end(id, "CANCELED", now),
             Event::Warning { text, line: Some(l) } => vec![format!("WARNING: {text} (line {l})")],
             Event::Warning { text, line: None } => vec![format!("WARNING: {text}")],

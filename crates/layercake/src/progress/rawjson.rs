@@ -52,7 +52,7 @@ mod tests {
                 ),
                 r#"{"event":"started","id":4}"#,
                 r#"{"event":"log","id":4,"stream":"stdout","data":"oh\n"}"#,
-                r#"{"event":"failed","id":4,"error":"exit code: 1"}"#,
+                r#"{"event":"failed","id":4,"error":"exit code: 1","tail":"oh"}"#,
                 r#"{"event":"canceled","id":5}"#,
             ]
         );

@@ -365,7 +365,7 @@ mod tests {
         let f = s.frame(start, 80, 10);
         assert_eq!(f.live.last().map(String::as_str), Some("and 4 more"));
         // What has ended is cut as well.
-        s.event(Event::Failed { id: 0, error: "e".repeat(300) }, start);
+        s.event(Event::Failed { id: 0, error: "e".repeat(300), tail: String::new() }, start);
         assert!(s.frame(start, 80, 24).above.iter().all(|l| region::width(l) <= 80));
     }
 
@@ -388,7 +388,7 @@ mod tests {
             let data = format!("{n} {}\n", "x".repeat(60_000)).into_bytes();
             s.event(Event::Log { id: 1, stream: Stream::Stdout, data }, start);
         }
-        s.event(Event::Failed { id: 1, error: String::new() }, start);
+        s.event(Event::Failed { id: 1, error: String::new(), tail: String::new() }, start);
         let last = s.last();
         assert!(last.iter().map(String::len).sum::<usize>() <= KEPT + 100);
         assert_eq!(last[1], "[earlier output left out]");

@@ -8,3 +8,4 @@ mod kit;
 mod runs;
 mod sources;
 mod web;
+mod wishes;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::kit::{Lab, Ran, listing};
 
 /// Whether a step of a build with this title part was found in the cache.
-fn cached(ran: &Ran, part: &str) -> bool {
+pub(crate) fn cached(ran: &Ran, part: &str) -> bool {
     let id = ran.stderr.lines().find(|l| l.contains(part)).and_then(|l| l.split(' ').next()).unwrap();
     ran.stderr.lines().any(|l| l.starts_with(&format!("{id} CACHED")))
 }

@@ -96,3 +96,37 @@ fn mounts() {
     let bind = error_of("FROM scratch / RUN --mount=type=bind,target=/ x");
     assert_eq!(bind, "2: invalid mount target \"/\"");
 }
+
+#[test]
+fn variables_name_sources_where_that_is_asked_for() {
+    let text = "ARG V=2 / FROM alpine AS one / ARG OWN=one / FROM one AS v2 / COPY --from=$OWN /x /x / FROM scratch / ARG V / \
+                ARG KIND=busy / COPY --from=v$V /a /a / COPY --from=${KIND}box /b /b";
+    let refused = try_plan(text, &given(""), &Fake::new()).map(|p| shape(&p)).unwrap_err();
+    assert!(refused.contains("variable expansion is not supported for --from"), "{refused}");
+    assert!(refused.contains("--expand-from"), "{refused}");
+    let with = |text: &str, args: &str| {
+        let choices = crate::plan::Choices { expand_from: true, ..given(args) };
+        try_plan(text, &choices, &Fake::new())
+    };
+    let plan = with(text, "").unwrap();
+    let names: Vec<_> = plan.stages.iter().filter(|s| s.needed).map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["one", "v2", "stage-2", "busybox"]);
+    let froms: Vec<_> = copies(target_of(&plan)).iter().map(|c| c.from).collect();
+    assert_eq!(froms, [Some(1), Some(3)]);
+    // --build-arg counts, and a child stage has its parent's ARGs.
+    let plan =
+        with("FROM alpine AS a / FROM busybox AS b / ARG X=a / FROM b / COPY --from=$X /x /", "X=alpine")
+            .unwrap();
+    assert_eq!(shape(&plan).last().unwrap(), "3 alpine <- image alpine");
+    // ENV does not, and another stage's ARG does not.
+    for text in [
+        "FROM alpine AS a / FROM scratch / ENV X=a / COPY --from=$X /x /",
+        "FROM alpine AS a / ARG X=a / FROM scratch / COPY --from=$X /x /",
+    ] {
+        let e = with(text, "").map(|p| shape(&p)).unwrap_err();
+        assert!(e.contains("from=$X names nothing (no ARG gives X a value"), "{e}");
+    }
+    // Numbers are stages here, too.
+    let plan = with("FROM alpine / FROM scratch / ARG N=0 / COPY --from=$N /x /", "").unwrap();
+    assert_eq!(copies(target_of(&plan))[0].from, Some(0));
+}

@@ -64,7 +64,7 @@ fn sources_must_come_first() {
         ),
         (
             "FROM scratch / COPY --from=$x a b",
-            "2: variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround (write FROM $x AS source above, and COPY --from=source here)",
+            "2: variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround (use --expand-from, or write FROM $x AS source above, and COPY --from=source here)",
         ),
         (
             "FROM scratch / RUN --device=a/b=c x / RUN --device=a/b=c,required x",

@@ -116,6 +116,7 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     };
     let c = &mut o.choices;
     c.no_cache = args.no_cache;
+    c.expand_from = args.expand_from;
     c.no_cache_filter = args.no_cache_filter.iter().map(|s| s.to_lowercase()).collect();
     for a in &args.build_arg {
         match a.split_once('=') {
