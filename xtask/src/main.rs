@@ -1,7 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
 //! Everything that is more than one line of shell and that a person or a CI machine needs lives here, so that both run the same
-//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`tidy`]. They install the distribution's packages that they need
+//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`fuzz`], [`tidy`]. They install the distribution's packages that they need
 //! ([`packages`]), and where they cannot, they say what is left out.
 
 #![allow(
@@ -13,6 +13,7 @@
 mod accept;
 mod conformance;
 mod demo;
+mod fuzz;
 mod junit;
 mod packages;
 mod sh;
@@ -28,6 +29,7 @@ cargo xtask COMMAND
   test [WORDS]    install what the tests need and run them all; WORDS go to the test runner and leave the conformance suites out
   accept [1-5]    the acceptance cases on real input: needs root, packages, and for 4 the network
   conformance [S] the conformance suites where they lie beside the checkout (S: build, layers, parser, dockerignore)
+  fuzz [NAME [S]] run a fuzz target for S seconds, or list them
   tidy            rules about the files of the repository
 ";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Some("test") => tests::run(rest),
         Some("accept") => accept::run(rest),
         Some("conformance") => conformance::run(rest),
+        Some("fuzz") => fuzz::run(rest),
         Some("tidy") => tidy::run(),
         Some("help" | "-h" | "--help") => {
             print!("{HELP}");

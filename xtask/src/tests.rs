@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::sh::{self, Result};
-use crate::{accept, conformance, junit, packages};
+use crate::{accept, conformance, fuzz, junit, packages};
 
 /// Runs the tests; with words for the runner (a filter, say) only the tests of the crates.
 pub(crate) fn run(words: &[String]) -> Result<()> {
@@ -19,6 +19,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     sh::heading("tests of the crates");
     crates(words)?;
     if words.is_empty() {
+        fuzz::check()?;
         conformance::run(&[])?;
     }
     println!("\nall tests passed in {}", sh::seconds(started.elapsed()));
