@@ -18,7 +18,27 @@ const XZ_MEMORY: u64 = 160 << 20;
 /// Pieces in which the compressed stream is read.
 const BUFFER: usize = 128 * 1024;
 
-type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, Counted<R>>>;
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+/// Bytes that have been taken out of a source.
+fn taken<R: Read>(source: &Source<R>) -> u64 {
+    let (head, rest) = source.get_ref().get_ref();
+    (head.position() + rest.bytes).saturating_sub(source.buffer().len() as u64)
+}
 
 /// Decompresses a stream whose format it finds out itself.
 pub struct Decoder<R: Read> {
@@ -46,7 +66,8 @@ impl<R: Read> Decoder<R> {
         let mut head = Vec::with_capacity(SNIFF);
         reader.by_ref().take(SNIFF as u64).read_to_end(&mut head)?;
         let format = sniff(&head);
-        let source = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(reader));
+        let source =
+            BufReader::with_capacity(BUFFER, Cursor::new(head).chain(Counted { inner: reader, bytes: 0 }));
         let inner = match format {
             Format::None => Inner::Plain(source),
             Format::Gzip => Inner::Gzip(MultiGzDecoder::new(source)),
@@ -64,6 +85,30 @@ impl<R: Read> Decoder<R> {
             }
         };
         Ok(Decoder { format, inner })
+    }
+
+    /// Bytes of the compressed stream that were needed for what has been read so far. gzip, bzip2 and xz take bytes as they need them,
+    /// zstd takes whole blocks (up to 128 KiB of content).
+    pub fn consumed(&self) -> u64 {
+        match &self.inner {
+            Inner::Plain(r) => taken(r),
+            Inner::Gzip(r) => taken(r.get_ref()),
+            Inner::Bzip2(r) => taken(r.get_ref()),
+            Inner::Xz(r) => taken(r.get_ref()),
+            Inner::Zstd(r) => taken(r.get_ref()),
+        }
+    }
+
+    /// The compressed stream, read as far as the decoder did: further than [`Decoder::consumed`] says.
+    pub fn into_inner(self) -> R {
+        let source = match self.inner {
+            Inner::Plain(r) => r,
+            Inner::Gzip(r) => r.into_inner(),
+            Inner::Bzip2(r) => r.into_inner(),
+            Inner::Xz(r) => r.into_inner(),
+            Inner::Zstd(r) => r.finish(),
+        };
+        source.into_inner().into_inner().1.inner
     }
 
     /// The format of the stream.

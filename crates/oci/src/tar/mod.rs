@@ -28,7 +28,9 @@ pub mod write;
 
 pub use archive::{Archive, Limits, Member, Type};
 pub use error::{Problem, TarError};
-pub use read::{ReadOptions, read_archive, read_layer, read_layer_with};
+pub use read::{
+    Located, NO_MEMBER, ReadOptions, read_archive, read_layer, read_layer_located, read_layer_with,
+};
 pub use write::{WriteError, WriteOptions, Writer, write_layer, write_layer_with};
 
 /// Size of a tar block.

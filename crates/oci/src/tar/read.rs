@@ -25,7 +25,7 @@ use super::archive::{Archive, Limits, Member, Type};
 use super::error::{Problem, TarError};
 use super::{AUFS, OPAQUE, WHITEOUT};
 use crate::content::ContentSink;
-use crate::index::{Attrs, Entry, Kind, LayerIndex, join, show, split};
+use crate::index::{Attrs, Entry, Kind, LayerIndex, compare, join, show, split};
 
 /// Symbolic links that the target of a hard link may lead through.
 const MAX_LINKS: usize = 40;
@@ -61,6 +61,32 @@ pub fn read_layer_with(
     limits: &Limits,
     options: ReadOptions,
 ) -> Result<LayerIndex, TarError> {
+    Ok(read_layer_located(reader, sink, limits, options)?.index)
+}
+
+/// A layer together with which member of the stream every content came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Located {
+    /// The layer.
+    pub index: LayerIndex,
+    /// For every entry of the index: the number of the member that holds its content, or [`NO_MEMBER`]. Files alone are numbered, from 0
+    /// in the order of the stream, which is the order of the calls of the sink.
+    pub members: Vec<u32>,
+    /// Files that the stream holds and that no name leads to, since a later member replaced them: path and number.
+    pub replaced: Vec<(Vec<u8>, u32)>,
+}
+
+/// The number of what is no file, in [`Located::members`].
+pub const NO_MEMBER: u32 = u32::MAX;
+
+/// [`read_layer_with`] for who wants to know where in the stream everything was.
+pub fn read_layer_located(
+    reader: impl Read,
+    sink: &mut dyn ContentSink,
+    limits: &Limits,
+    options: ReadOptions,
+) -> Result<Located, TarError> {
+    let mut files = 0u32;
     let mut archive = Archive::new(reader, *limits);
     let mut model = Model::default();
     while let Some(member) = archive.next_member()? {
@@ -87,6 +113,7 @@ pub fn read_layer_with(
             xattrs: member.xattrs,
         };
         let (major, minor) = member.device;
+        let mut number = NO_MEMBER;
         let kind = match member.kind {
             Type::Directory => Kind::Directory { opaque: false },
             Type::HardLink => Kind::HardLink { target: member.link },
@@ -104,10 +131,12 @@ pub fn read_layer_with(
                     let e = io::Error::other(format!("{size} of {} bytes were taken", member.size));
                     return Err(archive.error(Problem::Keep(e)));
                 }
+                number = files;
+                files = files.saturating_add(1);
                 Kind::File { size, digest }
             }
         };
-        model.put(member.path, Inode { kind, attrs }).map_err(|p| archive.error(p))?;
+        model.put(member.path, Inode { kind, attrs, member: number }).map_err(|p| archive.error(p))?;
     }
     archive.drain()?;
     model.finish().map_err(|(path, problem)| {
@@ -168,6 +197,7 @@ fn whiteout(path: &[u8]) -> Result<Name, Problem> {
 struct Inode {
     kind: Kind,
     attrs: Attrs,
+    member: u32,
 }
 
 impl Inode {
@@ -186,6 +216,8 @@ struct Model {
     opaque: BTreeSet<Vec<u8>>,
     /// Paths of the layers below that hard links of this layer lead to.
     lower: BTreeSet<Vec<u8>>,
+    /// Names that lead elsewhere now, and the files that they led to.
+    replaced: Vec<(Vec<u8>, usize)>,
 }
 
 impl Model {
@@ -237,7 +269,7 @@ impl Model {
             return Err(Problem::Link(show(&target)));
         }
         self.lower.insert(target.clone());
-        self.inodes.push(Inode { kind: Kind::HardLink { target }, attrs });
+        self.inodes.push(Inode { kind: Kind::HardLink { target }, attrs, member: NO_MEMBER });
         self.set(path, self.inodes.len() - 1, false)
     }
 
@@ -256,10 +288,16 @@ impl Model {
         if !is_dir {
             let gone: Vec<Vec<u8>> = self.below(&path).cloned().collect();
             for name in gone {
-                self.names.remove(&name);
+                if let Some(old) = self.names.remove(&name) {
+                    self.replaced.push((name, old));
+                }
             }
         }
-        self.names.insert(path, id);
+        if let Some(old) = self.names.insert(path.clone(), id)
+            && old != id
+        {
+            self.replaced.push((path, old));
+        }
         Ok(())
     }
 
@@ -306,12 +344,12 @@ impl Model {
     }
 
     /// The index. An error comes with the path that it is about.
-    fn finish(mut self) -> Result<LayerIndex, (Option<Vec<u8>>, Problem)> {
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.names.len() + self.whiteouts.len());
+    fn finish(mut self) -> Result<Located, (Option<Vec<u8>>, Problem)> {
+        let mut entries: Vec<(Entry, u32)> = Vec::with_capacity(self.names.len() + self.whiteouts.len());
         for path in std::mem::take(&mut self.whiteouts) {
             match self.at(&path) {
                 None if self.opaque.contains(&path) => {}
-                None => entries.push(Entry::whiteout(path)),
+                None => entries.push((Entry::whiteout(path), NO_MEMBER)),
                 Some(i) if i.is_dir() => {
                     self.opaque.insert(path);
                 }
@@ -325,26 +363,54 @@ impl Model {
                         *opaque = true;
                     }
                 }
-                None => entries.push(Entry {
-                    path,
-                    kind: Kind::Directory { opaque: true },
-                    attrs: Attrs { mode: 0o755, ..Attrs::default() },
-                }),
+                None => {
+                    let kind = Kind::Directory { opaque: true };
+                    let attrs = Attrs { mode: 0o755, ..Attrs::default() };
+                    entries.push((Entry { path, kind, attrs }, NO_MEMBER));
+                }
             }
         }
-        let mut first_names: Vec<Option<Vec<u8>>> = vec![None; self.inodes.len()];
-        for (path, id) in self.names {
-            let inode = &self.inodes[id];
-            let kind = match &first_names[id] {
-                Some(first) => Kind::HardLink { target: first.clone() },
-                None => inode.kind.clone(),
-            };
-            first_names[id].get_or_insert_with(|| path.clone());
-            entries.push(Entry { path, kind, attrs: inode.attrs.clone() });
+        for (path, id) in std::mem::take(&mut self.names) {
+            // Filled in below, when the order says which name comes first.
+            let kind = Kind::HardLink { target: Vec::new() };
+            let number = u32::try_from(id).unwrap_or(NO_MEMBER);
+            entries.push((Entry { path, kind, attrs: Attrs::default() }, number));
         }
+        // The canonical order, so that the first name of every group is the one that holds the inode there, too.
+        entries.sort_by(|(a, _), (b, _)| compare(&a.path, &b.path));
+        let mut first_names: Vec<usize> = vec![usize::MAX; self.inodes.len()];
+        let mut members = Vec::with_capacity(entries.len());
+        for at in 0..entries.len() {
+            let id = entries[at].1 as usize;
+            let Some(inode) = self.inodes.get(id) else {
+                members.push(NO_MEMBER);
+                continue;
+            };
+            let first = first_names[id];
+            let kind = if first == usize::MAX {
+                first_names[id] = at;
+                members.push(inode.member);
+                inode.kind.clone()
+            } else {
+                members.push(NO_MEMBER);
+                Kind::HardLink { target: entries[first].0.path.clone() }
+            };
+            entries[at].0.kind = kind;
+            entries[at].0.attrs = inode.attrs.clone();
+        }
+        let mut replaced: Vec<(Vec<u8>, u32)> = Vec::new();
+        for (path, id) in self.replaced {
+            let member = self.inodes[id].member;
+            if first_names[id] == usize::MAX && member != NO_MEMBER {
+                // Once, though it may have lost several names.
+                first_names[id] = 0;
+                replaced.push((path, member));
+            }
+        }
+        let entries = entries.into_iter().map(|(e, _)| e).collect();
         let index = LayerIndex::from_entries(entries).map_err(|e| (None, e.into()))?;
         check_parents(&index)?;
-        Ok(index)
+        Ok(Located { index, members, replaced })
     }
 }
 

@@ -1,0 +1,362 @@
+//! Images whose layers can be opened as streams, each once and in any order: hashed and measured as they pass, several at once.
+//!
+//! # How the compressed size is divided
+//!
+//! While a layer is decompressed, two counters run: bytes that came out, and bytes of the blob that the decoder took for them. A file's part is
+//! the difference of the second between the end of the file before it and its own end: its header and padding are its own. Where the decoder takes more at
+//! once than it gives (zstd's blocks), the part of a file is found on the straight line between two points at which the decoder
+//! took something. What follows the last file (the end of the archive, checksums, eStargz' table of contents) is nobody's.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci::Digest;
+use oci::compress::{Decoder, Format};
+use oci::content::ContentSink;
+use oci::digest::{Hasher, Hashing};
+use oci::platform::Platform;
+use oci::tar::{Limits, ReadOptions, read_layer_located};
+use oci::types::{ImageConfig, Manifest};
+
+use super::assemble::{Head, Measured, Member};
+use super::{Assembly, LoadError, Raw};
+use crate::image::{Image, Origin};
+
+/// An image whose layers can be opened.
+#[derive(Debug, Clone)]
+pub struct Streamed {
+    /// What it was asked for by.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The config's own bytes.
+    pub config: Vec<u8>,
+    /// Digest and bytes of the manifest, if there is one.
+    pub manifest: Option<(Digest, Vec<u8>)>,
+    /// Layers, base first; as many as the config has diff IDs.
+    pub layers: Vec<StreamedLayer>,
+    /// What platform was asked for.
+    pub platform: Option<Platform>,
+}
+
+/// A layer that can be opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamedLayer {
+    /// Media type, where known.
+    pub media_type: String,
+    /// Digest of the blob, where known.
+    pub digest: Option<Digest>,
+    /// Size of the blob, where known.
+    pub size: Option<u64>,
+    /// Whether whoever opens it checks the digest while it is read. If not, the blob is hashed here.
+    pub verified: bool,
+}
+
+/// Opens a layer by its number.
+pub type Open<'a> = dyn Fn(usize) -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
+
+/// What loading may be told and may tell.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Raised to stop.
+    pub cancel: &'a AtomicBool,
+    /// Layers that are read at once; at least one.
+    pub threads: usize,
+    /// Told the number of a layer, how many of its bytes have been read, and how many there are (0: unknown).
+    pub progress: &'a (dyn Fn(usize, u64, u64) + Sync),
+}
+
+impl std::fmt::Debug for Control<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads all layers and analyses the image. The first error ends it.
+pub fn load(image: Streamed, open: &Open<'_>, control: &Control<'_>) -> Result<Image, LoadError> {
+    let id = Digest::of(&image.config);
+    let config: ImageConfig = document(&id, "image config", &image.config)?;
+    let manifest = match &image.manifest {
+        Some((d, bytes)) => Some((*d, document::<Manifest>(d, "manifest", bytes)?)),
+        None => None,
+    };
+    if config.rootfs.diff_ids.len() != image.layers.len() {
+        return Err(LoadError::Document {
+            what: id.to_string(),
+            kind: "config of this image",
+            why: format!("it has {} layers, the image {}", config.rootfs.diff_ids.len(), image.layers.len()),
+        });
+    }
+    let assembly = Mutex::new(Assembly::new(image.layers.len())?);
+    let failed: Mutex<Option<LoadError>> = Mutex::new(None);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(layer), Some(diff_id)) = (image.layers.get(n), config.rootfs.diff_ids.get(n)) else {
+                break;
+            };
+            let done = read(n, layer, *diff_id, open, control).and_then(|raw| lock(&assembly).add(n, raw));
+            if let Err(e) = done {
+                next.store(image.layers.len(), Ordering::Relaxed);
+                lock(&failed).get_or_insert(e);
+                break;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..control.threads.min(image.layers.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(e);
+    }
+    let head = Head { name: image.name, origin: image.origin, id, config, manifest, wanted: image.platform };
+    assembly.into_inner().unwrap_or_else(PoisonError::into_inner).finish(head)
+}
+
+fn document<T: serde::de::DeserializeOwned>(
+    digest: &Digest,
+    kind: &'static str,
+    bytes: &[u8],
+) -> Result<T, LoadError> {
+    serde_json::from_slice(bytes).map_err(|e| LoadError::Document {
+        what: digest.to_string(),
+        kind,
+        why: e.to_string(),
+    })
+}
+
+/// The blob as it comes: counted, hashed if nobody else does, stopped when the caller wants.
+struct Blob<'a> {
+    inner: Box<dyn Read + Send>,
+    number: usize,
+    done: u64,
+    all: u64,
+    hasher: Option<Hasher>,
+    control: &'a Control<'a>,
+}
+
+impl Read for Blob<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.control.cancel.load(Ordering::Relaxed) {
+            return Err(io::Error::other(LoadError::Cancelled));
+        }
+        let n = self.inner.read(buf)?;
+        if let Some(h) = &mut self.hasher {
+            h.update(&buf[..n]);
+        }
+        let before = self.done >> 20;
+        self.done += n as u64;
+        if self.done >> 20 != before || n == 0 {
+            (self.control.progress)(self.number, self.done, self.all);
+        }
+        Ok(n)
+    }
+}
+
+/// Both counters of a stream, and the points that are known of the line between them.
+#[derive(Debug, Default)]
+struct Meter {
+    /// Bytes that came out.
+    out: u64,
+    /// The last two points at which the decoder had taken something new: (bytes out before, bytes out after, taken before, taken after).
+    from: (u64, u64),
+    to: (u64, u64),
+    /// Ends of files that lie behind `from` and are waiting for `to`.
+    waiting: Vec<(usize, u64)>,
+    /// For every file: how much of the blob was taken up to its end.
+    ends: Vec<u64>,
+}
+
+impl Meter {
+    /// `out` more bytes came, and `taken` have been taken in all.
+    fn step(&mut self, n: u64, taken: u64) {
+        if taken > self.to.1 {
+            // What came out before this point belongs to the stretch that ends here.
+            self.settle(self.out);
+            self.from = (self.out, self.to.1);
+            self.to = (self.out, taken);
+        }
+        self.out += n;
+    }
+
+    /// The stretch since the last point ends at `out`: places on it are known now.
+    fn settle(&mut self, out: u64) {
+        let (start, low) = self.from;
+        let high = self.to.1;
+        for (file, end) in self.waiting.drain(..) {
+            let part = if out > start {
+                u128::from(high - low) * u128::from(end.saturating_sub(start).min(out - start))
+                    / u128::from(out - start)
+            } else {
+                0
+            };
+            if let Some(slot) = self.ends.get_mut(file) {
+                *slot = low + u64::try_from(part).unwrap_or(0);
+            }
+        }
+    }
+
+    /// A file ended here.
+    fn mark(&mut self) {
+        self.waiting.push((self.ends.len(), self.out));
+        self.ends.push(0);
+    }
+}
+
+/// The decompressed stream, measured.
+struct Plain<'a> {
+    decoder: Decoder<Blob<'a>>,
+    hasher: Option<Hasher>,
+    meter: Rc<RefCell<Meter>>,
+}
+
+impl Read for Plain<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.decoder.read(buf)?;
+        if let Some(h) = &mut self.hasher {
+            h.update(&buf[..n]);
+        }
+        self.meter.borrow_mut().step(n as u64, self.decoder.consumed());
+        Ok(n)
+    }
+}
+
+/// Hashes contents and keeps nothing.
+struct Digests {
+    meter: Rc<RefCell<Meter>>,
+    members: Vec<Member>,
+    buffer: Vec<u8>,
+}
+
+impl ContentSink for Digests {
+    fn add(&mut self, reader: &mut dyn Read) -> io::Result<(Digest, u64)> {
+        let mut hasher = Hasher::new();
+        loop {
+            match reader.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(n) => hasher.update(&self.buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.meter.borrow_mut().mark();
+        let size = hasher.bytes();
+        let digest = hasher.finish();
+        self.members.push(Member { digest, size, packed: 0 });
+        Ok((digest, size))
+    }
+}
+
+/// Reads one layer.
+fn read(
+    number: usize,
+    layer: &StreamedLayer,
+    diff_id: Digest,
+    open: &Open<'_>,
+    control: &Control<'_>,
+) -> Result<Raw, LoadError> {
+    let failed = |source: io::Error| {
+        let cancelled =
+            source.get_ref().is_some_and(|e| matches!(e.downcast_ref(), Some(LoadError::Cancelled)));
+        if cancelled || control.cancel.load(Ordering::Relaxed) {
+            LoadError::Cancelled
+        } else {
+            LoadError::Read { layer: number, source }
+        }
+    };
+    let damaged = |what: String| LoadError::Layer { layer: number, what };
+    let hash_blob = layer.digest.is_some() && !layer.verified;
+    let blob = Blob {
+        inner: open(number).map_err(failed)?,
+        number,
+        done: 0,
+        all: layer.size.unwrap_or(0),
+        hasher: hash_blob.then(Hasher::new),
+        control,
+    };
+    let meter = Rc::new(RefCell::new(Meter::default()));
+    let decoder = Decoder::new(blob).map_err(failed)?;
+    let format = decoder.format();
+    // Only where no digest of the blob vouches for it.
+    let hasher = layer.digest.is_none().then(Hasher::new);
+    let mut plain = Plain { decoder, hasher, meter: meter.clone() };
+    let mut sink = Digests { meter: meter.clone(), members: Vec::new(), buffer: vec![0; 128 << 10] };
+    let located = read_layer_located(&mut plain, &mut sink, &Limits::default(), ReadOptions::default())
+        .map_err(|e| {
+            if control.cancel.load(Ordering::Relaxed) { LoadError::Cancelled } else { damaged(chain(&e)) }
+        })?;
+    let mut plain = Hashing::new(plain);
+    io::copy(&mut plain, &mut io::sink()).map_err(failed)?;
+    let (plain, _, _) = plain.finish();
+    let Plain { decoder, hasher, .. } = plain;
+    let mut blob = decoder.into_inner();
+    io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
+    if let Some(h) = hasher {
+        let got = h.finish();
+        if got != diff_id {
+            return Err(damaged(format!("its content has diff ID {got}, the config says {diff_id}")));
+        }
+    }
+    if let (Some(h), Some(want)) = (blob.hasher.take(), layer.digest) {
+        let got = h.finish();
+        if got != want {
+            return Err(damaged(format!("its bytes have digest {got}, not {want}")));
+        }
+    }
+    if let Some(want) = layer.size
+        && want != blob.done
+    {
+        return Err(damaged(format!("it has {} bytes, not {want}", blob.done)));
+    }
+    let mut members = sink.members;
+    let mut meter = meter.borrow_mut();
+    let end = meter.out;
+    meter.settle(end);
+    let mut before = 0;
+    for (m, &end) in members.iter_mut().zip(&meter.ends) {
+        m.packed = end.saturating_sub(before);
+        before = end.max(before);
+    }
+    Ok(Raw {
+        media_type: layer.media_type.clone(),
+        compression: name(format),
+        digest: layer.digest,
+        diff_id: Some(diff_id),
+        packed: Some(blob.done),
+        index: Arc::new(located.index),
+        measured: Some(Measured { members, numbers: located.members, replaced: located.replaced }),
+    })
+}
+
+fn name(format: Format) -> &'static str {
+    match format {
+        Format::None => "uncompressed",
+        Format::Gzip => "gzip",
+        Format::Bzip2 => "bzip2",
+        Format::Xz => "xz",
+        Format::Zstd => "zstd",
+    }
+}
+
+/// An error with everything that caused it, in one line.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut out = e.to_string();
+    let mut at = e.source();
+    while let Some(s) = at {
+        out.push_str(": ");
+        out.push_str(&s.to_string());
+        at = s.source();
+    }
+    out
+}
