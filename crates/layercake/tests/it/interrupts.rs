@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::lab::{BASE, Build, Cached, Ran};
+use crate::lab::{BASE, Build, Cached, Ran, mark};
 
 /// A context whose last step sleeps for a time that names it, once `busy` was said.
 fn sleeper(seconds: &str) -> Option<Build> {
@@ -13,14 +13,15 @@ fn sleeper(seconds: &str) -> Option<Build> {
 
 #[test]
 fn a_build_that_is_interrupted_leaves_nothing_and_keeps_what_was_done() {
-    for (signal, seconds) in [(Signal::INT, "86401"), (Signal::TERM, "86402")] {
-        let Some(mut b) = sleeper(seconds) else { return };
+    for signal in [Signal::INT, Signal::TERM] {
+        let seconds = mark();
+        let Some(mut b) = sleeper(&seconds) else { return };
         let mut build = b.start_build();
         build.stderr_until(" busy");
         build.signal(signal);
         let out = build.finish();
         assert_eq!(out.code, 130, "{out}");
-        b.assert_nothing_runs(seconds);
+        b.assert_nothing_runs(&seconds);
         let out = b.dockerfile(&format!("{BASE}RUN echo before > /file\nRUN echo quick\n")).run();
         assert_eq!(out.steps(), [Cached, Cached, Ran], "{out}");
     }
@@ -28,14 +29,15 @@ fn a_build_that_is_interrupted_leaves_nothing_and_keeps_what_was_done() {
 
 #[test]
 fn a_build_that_is_killed_leaves_nothing_that_runs_and_the_next_one_works() {
-    let Some(mut b) = sleeper("86403") else { return };
+    let seconds = mark();
+    let Some(mut b) = sleeper(&seconds) else { return };
     let mut build = b.start_build();
     build.stderr_until(" busy");
     build.signal(Signal::KILL);
     assert_eq!(build.finish().code, -1);
-    b.assert_nothing_runs("86403");
+    b.assert_nothing_runs(&seconds);
     b.dockerfile(&format!("{BASE}RUN echo before > /file\nRUN echo quick\n")).run().ok();
-    b.assert_clean("86403");
+    b.assert_clean(&seconds);
     let out = b.layercake(&["verify"]);
     assert_eq!(out.code, 0, "{out}");
 }
@@ -44,20 +46,23 @@ fn a_build_that_is_killed_leaves_nothing_that_runs_and_the_next_one_works() {
 fn a_container_of_a_killed_program_is_gone() {
     let Some(mut b) = Build::new() else { return };
     b.dockerfile(BASE).run().ok();
-    let mut run = b.start(&["run", "t", "sh", "-c", "echo busy; sleep 86404"]);
+    let seconds = mark();
+    let mut run = b.start(&["run", "t", "sh", "-c", &format!("echo busy; sleep {seconds}")]);
     run.stdout_until("busy");
     run.signal(Signal::KILL);
     run.finish();
-    b.assert_nothing_runs("86404");
+    b.assert_nothing_runs(&seconds);
     assert_eq!(b.layercake(&["run", "t", "echo", "works"]).ok(), "works");
     b.layercake(&["prune"]).ok();
-    b.assert_clean("86404");
+    b.assert_clean(&seconds);
 }
 
 #[test]
 fn children_that_a_container_leaves_behind_die_with_it() {
     let Some(mut b) = Build::new() else { return };
     b.dockerfile(BASE).run().ok();
-    assert_eq!(b.layercake(&["run", "t", "sh", "-c", "sleep 86405 & sleep 86405 & echo gone"]).ok(), "gone");
-    b.assert_clean("86405");
+    let seconds = mark();
+    let script = format!("sleep {seconds} & sleep {seconds} & echo gone");
+    assert_eq!(b.layercake(&["run", "t", "sh", "-c", &script]).ok(), "gone");
+    b.assert_clean(&seconds);
 }

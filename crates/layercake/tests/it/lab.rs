@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -247,6 +248,13 @@ impl Build {
             Some(p) => Err(p),
         });
     }
+}
+
+/// A number of seconds, longer than any test, that no other test has, of this run or of one beside it: who sleeps so long is
+/// known by it.
+pub(crate) fn mark() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("8{:08}{:02}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Waits for something that comes soon, and fails if it does not.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::lab::{BASE, Build};
+use crate::lab::{BASE, Build, mark};
 
 /// A store with the image `t`.
 fn image(more: &str) -> Option<Build> {
@@ -31,23 +31,27 @@ fn the_exit_code_is_the_commands() {
 #[test]
 fn signals_go_to_the_command() {
     let Some(b) = image("") else { return };
+    let mark = mark();
     for (signal, name) in
         [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::USR1, "USR1"), (Signal::HUP, "HUP")]
     {
-        let script = format!("trap 'echo got; exit 5' {name}; echo ready; while :; do sleep 0.01; done");
+        let script =
+            format!("trap 'echo got; exit 5' {name}; echo ready; : {mark}; while :; do sleep 0.01; done");
         let mut run = b.start(&["run", "t", "sh", "-c", &script]);
         run.stdout_until("ready");
         run.signal(signal);
         let out = run.finish();
         assert_eq!((out.code, out.stdout.as_str()), (5, "got\n"), "{name}: {out}");
     }
-    b.assert_clean("trap");
+    b.assert_clean(&mark);
 }
 
 #[test]
 fn a_command_that_minds_no_signal_is_killed_by_the_third() {
     let Some(b) = image("") else { return };
-    let mut run = b.start(&["run", "t", "sh", "-c", "trap '' INT; echo ready; exec sleep 86399"]);
+    let seconds = mark();
+    let script = format!("trap '' INT; echo ready; exec sleep {seconds}");
+    let mut run = b.start(&["run", "t", "sh", "-c", &script]);
     run.stdout_until("ready");
     for n in 0..3 {
         // Signals that come at the same time are one.
@@ -58,7 +62,7 @@ fn a_command_that_minds_no_signal_is_killed_by_the_third() {
     }
     let out = run.finish();
     assert_eq!(out.code, 128 + 9, "{out}");
-    b.assert_clean("86399");
+    b.assert_clean(&seconds);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::lab::{BASE, Build};
+use crate::lab::{BASE, Build, mark};
 
 /// A terminal of 80 columns: our end and the program's.
 fn terminal() -> (OwnedFd, OwnedFd) {
@@ -101,9 +101,10 @@ fn a_container_can_have_a_terminal() {
 fn a_container_whose_terminal_nobody_looks_at_any_more_ends() {
     let Some(mut b) = Build::new() else { return };
     b.dockerfile(BASE).run().ok();
-    let mut run = b.start(&["run", "-t", "t", "sh", "-c", "while :; do echo 86406; done"]);
-    run.stdout_until("86406");
+    let mark = mark();
+    let mut run = b.start(&["run", "-t", "t", "sh", "-c", &format!("while :; do echo {mark}; done")]);
+    run.stdout_until(&mark);
     run.close_stdout();
     assert_eq!(run.finish().code, 128 + 9);
-    b.assert_clean("86406");
+    b.assert_clean(&mark);
 }
