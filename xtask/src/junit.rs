@@ -4,10 +4,7 @@
 /// Tests that skipped themselves: name and reason.
 pub(crate) fn skipped(report: &str) -> Vec<(String, String)> {
     let mut out = Vec::new();
-    for case in report.split("<testcase").skip(1) {
-        let head = case.split('>').next().unwrap_or_default();
-        let name =
-            [attribute(head, "classname"), attribute(head, "name")].map(Option::unwrap_or_default).join(" ");
+    for (name, case) in cases(report) {
         let reasons = case.lines().filter_map(|l| {
             let at = l.find("skipped:")?;
             // At the beginning of a line, or right after the element's tag.
@@ -19,6 +16,20 @@ pub(crate) fn skipped(report: &str) -> Vec<(String, String)> {
         out.extend(reasons.map(|r| (name.clone(), r)));
     }
     out
+}
+
+/// Tests that failed first and passed when they ran again.
+pub(crate) fn flaky(report: &str) -> Vec<String> {
+    cases(report).filter(|(_, case)| case.contains("<flakyFailure")).map(|(name, _)| name).collect()
+}
+
+/// Each test's name, and what stands from its element's attributes to the next one's.
+fn cases(report: &str) -> impl Iterator<Item = (String, &str)> {
+    report.split("<testcase").skip(1).map(|case| {
+        let head = case.split('>').next().unwrap_or_default();
+        let name = ["classname", "name"].map(|a| attribute(head, a).unwrap_or_default()).join(" ");
+        (name, case)
+    })
 }
 
 fn attribute<'a>(head: &'a str, name: &str) -> Option<&'a str> {
@@ -46,5 +57,12 @@ mod tests {
             <testcase classname=\"crate\" name=\"ran\"/></testsuite></testsuites>";
         let want = [("crate::it x::y", "\"git\" is not here"), ("crate z", "no root")];
         assert_eq!(skipped(report), want.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn flaky_tests_are_found() {
+        let report = "<testcase name=\"once\" classname=\"a\"><failure/></testcase>\n\
+            <testcase name=\"twice\" classname=\"a::it\"><flakyFailure message=\"it timed out\"></flakyFailure></testcase>";
+        assert_eq!(flaky(report), ["a::it twice"]);
     }
 }

@@ -43,7 +43,11 @@ fn crates(words: &[String]) -> Result<()> {
     let _ = std::fs::remove_file(&report);
     let ran = sh::run(&mut command);
     if nextest {
-        let skipped = junit::skipped(&std::fs::read_to_string(report).unwrap_or_default());
+        let report = std::fs::read_to_string(report).unwrap_or_default();
+        for name in junit::flaky(&report) {
+            println!("flaky, a fault to be mended: {name}");
+        }
+        let skipped = junit::skipped(&report);
         if !skipped.is_empty() {
             println!("{} tests skipped themselves, in whole or in part:", skipped.len());
             for (name, reason) in skipped {
