@@ -11,6 +11,7 @@
 //! [`build`] does all but the last. What happens is told to a [`Listener`] as [`Event`]s; nothing here prints or reads the
 //! environment.
 
+mod aftermath;
 mod archive;
 pub mod bases;
 mod cachemount;
@@ -53,6 +54,7 @@ use std::time::{Duration, Instant};
 use dockerfile::ignore::Matcher;
 use store::Store;
 
+pub use crate::aftermath::{Failure, Left};
 pub use crate::date::{Base, at_epoch};
 pub use crate::error::BuildError;
 pub use crate::events::{Event, Listener, StepId, StepInfo};
@@ -109,13 +111,25 @@ pub fn build(
     listener: &dyn Listener,
     cancel: Arc<AtomicBool>,
 ) -> Result<Outcome, BuildError> {
+    build_or_left(store, client, request, listener, cancel).map_err(|f| f.error)
+}
+
+/// [`build()`], which in failing tells also what is left of the build.
+pub fn build_or_left(
+    store: &Store,
+    client: Option<&registry::Client>,
+    request: &Request,
+    listener: &dyn Listener,
+    cancel: Arc<AtomicBool>,
+) -> Result<Outcome, Failure> {
     let began = Instant::now();
     let parsed = dockerfile::parse(&request.input.text);
     if parsed.diagnostics.iter().any(dockerfile::Diagnostic::is_error) {
         return Err(BuildError::Dockerfile {
             file: request.input.name.clone(),
             diagnostics: parsed.diagnostics,
-        });
+        }
+        .into());
     }
     for d in &parsed.diagnostics {
         listener.event(Event::Warning { text: d.message.clone(), line: Some(d.line) });
@@ -141,7 +155,13 @@ pub fn build(
     read_contexts(store, request, &mut solver, &tasks, &cancel)?;
     solver.number(&request.ids);
     listener.event(Event::Planned { steps: solver.step_infos() });
-    let target = solver.run()?;
+    let target = match solver.run() {
+        Ok(t) => t,
+        Err(error) => {
+            let left = solver.remains().map(|r| Box::new(Left::new(plan, r)));
+            return Err(Failure { error, left });
+        }
+    };
     let mut image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
     let base = finish::base(&plan);
     match plan.epoch {

@@ -101,6 +101,8 @@ pub struct Options {
     pub no_cache_mounts: bool,
     /// `--reproducible`: the same files give the same image on another day.
     pub reproducible: bool,
+    /// What a failed RUN wrote is kept, for [`crate::Left`].
+    pub keep_failed: bool,
     /// `--pull`.
     pub pull: bool,
     /// How many steps run at once.
@@ -127,6 +129,7 @@ impl Default for Options {
             cache_namespace: String::new(),
             no_cache_mounts: false,
             reproducible: false,
+            keep_failed: false,
             pull: false,
             jobs: 16,
         }

@@ -82,7 +82,44 @@ struct Progress {
     running: usize,
     failed: bool,
     error: Option<BuildError>,
+    /// Where the error happened, if in a step.
+    stop: Option<Stop>,
+    /// What failed commands wrote.
+    written: BTreeMap<StepId, Digest>,
     handles: BTreeMap<StepId, sandbox::Handle>,
+}
+
+/// The step that a build stopped at.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    pub(crate) stage: usize,
+    pub(crate) step: usize,
+    pub(crate) id: StepId,
+    /// What lies below it.
+    pub(crate) parent: State,
+    /// What its command wrote before it failed.
+    pub(crate) wrote: Option<Digest>,
+}
+
+/// Why a stage failed, and where.
+struct StageError {
+    error: BuildError,
+    stop: Option<Stop>,
+}
+
+impl From<BuildError> for StageError {
+    fn from(error: BuildError) -> StageError {
+        StageError { error, stop: None }
+    }
+}
+
+/// What a failed build leaves: results so far, and where it stopped.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) stop: Stop,
+    context: Option<Arc<Context>>,
+    locals: BTreeMap<String, Arc<Context>>,
+    results: Vec<Option<Finished>>,
 }
 
 /// The right to run a step.
@@ -223,7 +260,7 @@ impl<'a> Solver<'a> {
                 .collect();
             for t in threads {
                 if t.join().is_err() {
-                    self.fail(BuildError::line(None, "a thread of the build panicked; this is a bug"));
+                    self.fail(BuildError::line(None, "a thread of the build panicked; this is a bug").into());
                 }
             }
             done.store(true, Ordering::Release);
@@ -238,19 +275,20 @@ impl<'a> Solver<'a> {
     fn watch(&self, done: &AtomicBool) {
         while !done.load(Ordering::Acquire) {
             if self.cancel.load(Ordering::Relaxed) {
-                self.fail(BuildError::Interrupted);
+                self.fail(BuildError::Interrupted.into());
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn fail(&self, error: BuildError) {
+    fn fail(&self, e: StageError) {
         let mut p = self.lock();
         p.failed = true;
         // What stops because of a failure says only that it was interrupted.
         if p.error.is_none() {
-            p.error = Some(error);
+            p.error = Some(e.error);
+            p.stop = e.stop;
         }
         for h in p.handles.values() {
             h.kill();
@@ -258,6 +296,34 @@ impl<'a> Solver<'a> {
         drop(p);
         self.cancel.store(true, Ordering::Relaxed);
         self.changed.notify_all();
+    }
+
+    /// Remembers what a failed command wrote.
+    pub(crate) fn keep_written(&self, id: StepId, layer: Digest) {
+        self.lock().written.insert(id, layer);
+    }
+
+    /// What is left of a build that failed in a step.
+    pub(crate) fn remains(self) -> Option<Remains> {
+        let mut p = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut stop = p.stop.take()?;
+        stop.wrote = p.written.remove(&stop.id);
+        let results = self.results.into_iter().map(OnceLock::into_inner).collect();
+        Some(Remains { stop, context: self.context.into_inner(), locals: self.locals, results })
+    }
+
+    /// Knows what a failed build knew.
+    pub(crate) fn resume(mut self, remains: &Remains) -> Solver<'a> {
+        self.locals.clone_from(&remains.locals);
+        if let Some(c) = &remains.context {
+            let _ = self.context.set(c.clone());
+        }
+        for (slot, result) in self.results.iter().zip(&remains.results) {
+            if let Some(r) = result {
+                let _ = slot.set(r.clone());
+            }
+        }
+        self
     }
 
     pub(crate) fn register(&self, id: StepId, handle: sandbox::Handle) {
@@ -310,7 +376,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    fn stage_steps(&self, i: usize, stage: &Stage) -> Result<Finished, BuildError> {
+    fn stage_steps(&self, i: usize, stage: &Stage) -> Result<Finished, StageError> {
         let (mut chain_missed, mut barrier) = (false, None);
         let mut state = match &stage.start {
             Start::Scratch => State::empty(),
@@ -326,7 +392,8 @@ impl<'a> Solver<'a> {
                 return Err(BuildError::line(
                     None,
                     format!("stage {} was not planned; this is a bug", stage.name),
-                ));
+                )
+                .into());
             }
         };
         let mut steps = Vec::new();
@@ -351,11 +418,13 @@ impl<'a> Solver<'a> {
                         };
                         Event::Failed { id, error: crate::images::chain_text(&e), tail }
                     });
-                    return Err(if stopped {
-                        e
-                    } else {
-                        BuildError::Step { title: step.title.clone(), lines: step.lines, source: Box::new(e) }
-                    });
+                    if stopped {
+                        return Err(e.into());
+                    }
+                    let stop = Stop { stage: i, step: n, id, parent: state, wrote: None };
+                    let (title, lines) = (step.title.clone(), step.lines);
+                    let error = BuildError::Step { title, lines, source: Box::new(e) };
+                    return Err(StageError { error, stop: Some(stop) });
                 }
             }
         }

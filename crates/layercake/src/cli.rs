@@ -60,6 +60,15 @@ pub(crate) enum Command {
     Verify(cmd::verify::VerifyArgs),
 }
 
+/// What a failed build does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnError {
+    Stop,
+    Export,
+    ExportFailed,
+    Shell,
+}
+
 /// `layercake build`: the flags of `docker buildx build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
@@ -132,6 +141,15 @@ pub(crate) struct BuildArgs {
     /// Write the build's result as JSON to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// When a step fails: stop; export the files below it, or with export-failed also what it wrote, to --output; open a shell in what it left
+    #[arg(
+        long,
+        value_enum,
+        default_value = "stop",
+        hide_possible_values = true,
+        value_name = "stop|export|export-failed|shell"
+    )]
+    pub(crate) on_error: OnError,
     /// How to show progress: auto, tty, plain, rawjson, quiet
     #[arg(long, value_name = "KIND")]
     pub(crate) progress: Option<String>,

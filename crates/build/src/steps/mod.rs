@@ -11,7 +11,7 @@ mod workdir;
 
 use oci::Digest;
 
-pub(crate) use self::run::cache_ids;
+pub(crate) use self::run::{PreparedRun, cache_ids};
 use crate::error::BuildError;
 use crate::events::StepId;
 use crate::key::{EMPTY_CHAIN, Key, chain};

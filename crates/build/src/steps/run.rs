@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::mount::{Kind as MountKind, Sharing};
 use oci::tree::{Id, ROOT};
-use oci::{Content, Hasher, Tree};
+use oci::{Content, Digest, Hasher, Tree};
 use sandbox::{Exit, Mount, MountSource, Network, Security, Stdio};
 use serde_json::{Map, Value, json};
 
@@ -67,6 +67,18 @@ pub(crate) struct PreparedRun<'p> {
     pub(super) key: Key,
 }
 
+/// A command that is ready to start, with what must live as long as it runs.
+pub(crate) struct Entered {
+    pub(crate) step: sandbox::Step,
+    /// Who runs it, in the form of [`observe::Recorded::identity`].
+    who: String,
+    secrets: Secrets,
+    caches: cachemount::AllHeld,
+    agents: Vec<Filter>,
+    loan: store::Loan,
+    scratch: store::ScratchDir,
+}
+
 fn tree_digest(tree: &Tree, id: Id) -> String {
     let mut h = Hasher::new();
     let mut links = std::collections::HashMap::new();
@@ -80,12 +92,12 @@ fn tree_digest(tree: &Tree, id: Id) -> String {
 }
 
 impl<'p> PreparedRun<'p> {
-    pub(super) fn new(
+    pub(crate) fn new(
         solver: &Solver<'_>,
         stage: &Stage,
         step: &'p Step,
         run: &'p Run,
-        barrier: Option<&oci::Digest>,
+        barrier: Option<&Digest>,
     ) -> Result<PreparedRun<'p>, BuildError> {
         let line = step.lines.map(|l| l.0);
         let insecure = !matches!(run.security.as_deref(), None | Some("sandbox"));
@@ -125,15 +137,26 @@ impl<'p> PreparedRun<'p> {
         inputs.insert("ulimits".into(), json!(ulimits));
         inputs.insert("mounts".into(), json!(described));
         if let Some((name, content)) = &run.script {
-            inputs.insert("script".into(), json!([name, oci::Digest::of(content.as_bytes()).hex()]));
+            inputs.insert("script".into(), json!([name, Digest::of(content.as_bytes()).hex()]));
         }
         Ok(PreparedRun { run, line, mounts, key: key(inputs) })
     }
 
-    pub(super) fn execute(&self, solver: &Solver<'_>, id: StepId, parent: &State) -> Result<Ran, BuildError> {
+    /// The way into a stage without a RUN: its environment and directory, as root.
+    pub(crate) fn bare(run: &'p Run) -> PreparedRun<'p> {
+        PreparedRun { run, line: None, mounts: Vec::new(), key: key(Map::new()) }
+    }
+
+    /// Makes everything ready for the command on `tree`.
+    pub(crate) fn enter(
+        &self,
+        solver: &Solver<'_>,
+        id: StepId,
+        tree: &Arc<Tree>,
+        stdio: Stdio,
+    ) -> Result<Entered, BuildError> {
         let run = self.run;
-        let tree = parent.tree(solver.store)?;
-        let who = users::for_process(&run.user, &tree, solver.store)?;
+        let who = users::for_process(&run.user, tree, solver.store)?;
         let who_text = identity(&who);
         let mut env: Vec<(String, String)> = run.env.clone();
         env.extend(run.proxy.iter().filter(|(k, _)| !run.env.iter().any(|(e, _)| e == k)).cloned());
@@ -220,12 +243,19 @@ impl<'p> PreparedRun<'p> {
             mounts,
             shm_size: options.shm_size,
             rlimits: options.ulimits.clone(),
-            stdio: Stdio::Pipes,
+            stdio,
         };
+        Ok(Entered { step, who: who_text, secrets, caches, agents, loan, scratch })
+    }
+
+    pub(super) fn execute(&self, solver: &Solver<'_>, id: StepId, parent: &State) -> Result<Ran, BuildError> {
+        let tree = parent.tree(solver.store)?;
+        let Entered { step, who, secrets, caches, agents, loan, scratch } =
+            self.enter(solver, id, &tree, Stdio::Pipes)?;
         if solver.is_cancelled() {
             return Err(BuildError::Interrupted);
         }
-        let command = || run.args.join(" ");
+        let command = || self.run.args.join(" ");
         let mut running = sandbox::spawn(step).map_err(|e| not_run(e, command()))?;
         solver.register(id, running.handle());
         let log = Mutex::new(Log::default());
@@ -246,11 +276,18 @@ impl<'p> PreparedRun<'p> {
         }
         let outcome = outcome.map_err(|e| not_run(e, command()))?;
         if let Some((end, code)) = failure(outcome.exit) {
+            if solver.options.keep_failed {
+                // What it wrote is wanted, but that it failed is what must be told.
+                if let Ok(layer) = written(solver, &outcome, &tree) {
+                    solver.keep_written(id, layer);
+                }
+            }
             return Err(BuildError::Command { command: command(), end, code, tail: log.tail() });
         }
         let batch = solver.store.batch();
         let layer = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
-        let observations = self.observations(&tree, &outcome.seen, who_text);
+        let observations = self.observations(&tree, &outcome.seen, who);
+        drop((loan, scratch));
         Ok(Ran { layer, batch, log: log.into_bytes(), observations })
     }
 
@@ -322,6 +359,14 @@ impl<'p> PreparedRun<'p> {
             trees.iter().zip(seen).map(|(t, s)| observe::observations(t, s)).collect::<Option<_>>()?;
         Some(observe::encode(&observe::Recorded { identity: who, views }))
     }
+}
+
+/// What a failed command wrote, as a layer of the store.
+fn written(solver: &Solver<'_>, outcome: &sandbox::Outcome, tree: &Tree) -> Result<Digest, BuildError> {
+    let batch = solver.store.batch();
+    let layer = batch.add_layer(&layer_of_upper(&outcome.upper, tree, &outcome.stubs, &batch)?)?;
+    batch.commit(Vec::new(), Vec::new())?;
+    Ok(layer)
 }
 
 /// Everything about a user that a step can tell.

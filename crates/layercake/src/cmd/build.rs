@@ -1,5 +1,6 @@
 //! `layercake build`.
 
+mod failed;
 mod flags;
 mod input;
 mod listing;
@@ -8,16 +9,16 @@ mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use build::fetch::Fetcher;
-use build::input::Input;
-use build::{BuildError, Ids, Outcome, Request, Tasks};
+use build::{Ids, Outcome, Request, Tasks};
 use oci::Reference;
 use oci::platform::Platform;
 
 use self::output::{Images, Made, Output, Written};
-use crate::cli::BuildArgs;
+use crate::cli::{BuildArgs, OnError};
 use crate::context;
 use crate::error::{CommandError, Kind};
 use crate::output as print;
@@ -27,6 +28,7 @@ use crate::progress;
 pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CommandError> {
     let targets = targets(&args)?;
     let mut options = flags::options(&args)?;
+    options.keep_failed = failed::check(args.on_error, &targets)?;
     let mode = progress::mode(args.progress.as_deref(), args.quiet)?;
     let (place, wanted) = input::asked(&args)?;
     if args.reproducible {
@@ -50,7 +52,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     let mut request = Request { input: opened.input, files: opened.files, ids, options };
     if args.list_context {
         let list = build::listing::list_context(&store, &request, &*listener, &cancel);
-        listing::print(&list.map_err(|e| failed(e, &request.input))?, args.format);
+        listing::print(&list.map_err(|e| failed::told(e, &request.input))?, args.format);
         return Ok(ExitCode::SUCCESS);
     }
     let platforms = flags::platforms(&args)?;
@@ -65,13 +67,30 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
             let several = platforms.len() > 1;
             let label = |p: &Platform| if several { p.to_string() } else { String::new() };
             request.options.label = platform.as_ref().map(label).unwrap_or_default();
-            let built = build::build(&store, Some(&client), &request, &*listener, cancel.clone());
+            let built = build::build_or_left(&store, Some(&client), &request, &*listener, cancel.clone());
             let outcome = match built {
                 Ok(o) => o,
-                Err(e) => {
+                Err(failure) => {
                     // What was finished before the failure is kept for the next try.
                     let _ = store.flush();
-                    return Err(failed(e, &request.input));
+                    let error = failed::told(failure.error, &request.input);
+                    let Some(left) = failure.left.filter(|_| error.kind != Kind::Interrupted) else {
+                        return Err(error);
+                    };
+                    // The flag has stopped the other steps, too; what comes now is not to stop.
+                    cancel.store(false, Ordering::Relaxed);
+                    let split = index.then(|| platform.clone()).flatten();
+                    return match args.on_error {
+                        OnError::Stop => Err(error),
+                        OnError::Export | OnError::ExportFailed => {
+                            let written = args.on_error == OnError::ExportFailed;
+                            Err(failed::export(sinks, &left, written, &target.outputs, split, error))
+                        }
+                        OnError::Shell => {
+                            drop(listener);
+                            failed::shell(&store, &left, &request.options, &error)
+                        }
+                    };
                 }
             };
             let platform = platform.clone().unwrap_or_else(Platform::host);
@@ -179,45 +198,4 @@ fn summary(target: &Target, images: &Images) {
         text.push_str(&format!("; a chain cache would have run {chain}, {took:.1} s"));
     }
     print::note(&text);
-}
-
-/// A failed build with the place in the Dockerfile.
-fn failed(e: BuildError, input: &Input) -> CommandError {
-    let excerpt = excerpt(&e, input);
-    let mut out = match &e {
-        BuildError::Dockerfile { diagnostics, .. } => {
-            let errors: Vec<_> = diagnostics.iter().filter(|d| d.is_error()).collect();
-            let what = match errors.len() {
-                1 => format!("an error on line {}", errors[0].line),
-                n => format!("{n} errors"),
-            };
-            let verb =
-                if errors.iter().any(|d| d.class == dockerfile::Class::Check) { "check" } else { "parse" };
-            CommandError::new(Kind::User, format!("failed to {verb} {}: it has {what}", input.name))
-        }
-        _ => CommandError::from(e),
-    };
-    out.excerpt = excerpt;
-    out
-}
-
-/// The lines of the Dockerfile that an error is about, drawn.
-fn excerpt(e: &BuildError, input: &Input) -> Option<String> {
-    match e {
-        BuildError::Dockerfile { diagnostics, .. } => Some(
-            diagnostics
-                .iter()
-                .map(|d| crate::render::diagnostic(d, &input.name, &input.text))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
-        BuildError::Step { lines: Some((first, last)), .. } => {
-            Some(crate::render::lines(&input.name, &input.text, *first, *last))
-        }
-        BuildError::Step { source, .. } => excerpt(source, input),
-        BuildError::Line { line: Some(l), .. } => {
-            Some(crate::render::lines(&input.name, &input.text, *l, *l))
-        }
-        _ => None,
-    }
 }

@@ -1,7 +1,7 @@
 //! `layercake run`: a command on the files of an image, which are served and not unpacked. Nothing of it is kept.
 
 mod options;
-mod process;
+pub(crate) mod process;
 mod terminal;
 
 use std::path::PathBuf;

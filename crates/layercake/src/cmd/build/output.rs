@@ -292,6 +292,11 @@ impl Output {
         images.all.iter().map(one).collect()
     }
 
+    /// Whether it takes the files and no image.
+    pub(crate) fn is_files(&self) -> bool {
+        matches!(self.kind, OutputKind::Local | OutputKind::Tar)
+    }
+
     fn split(&self, images: &Images) -> bool {
         self.platform_split.unwrap_or(images.index)
     }
@@ -351,6 +356,37 @@ pub(crate) fn write_all(
         }
     }
     Ok(written)
+}
+
+/// Writes the files of a build that failed to all outputs that take files; with a platform, to its directory. Gives their places.
+pub(crate) fn write_left(
+    to: Sinks<'_>,
+    outputs: &[Output],
+    layers: &[Digest],
+    epoch: Option<i64>,
+    platform: Option<&Platform>,
+) -> Result<Vec<String>, CommandError> {
+    let mut places = Vec::new();
+    for o in outputs.iter().filter(|o| o.is_files()) {
+        let time = o.epoch.or(epoch).map(Time::from_secs);
+        let below = platform.filter(|_| o.platform_split != Some(false)).map(directory);
+        if o.kind == OutputKind::Tar {
+            let dest = o.dest.as_deref().unwrap_or("-");
+            to_dest(dest, |w| match &below {
+                Some(dir) => {
+                    Ok(export::tar_of_several(to.store, &[(dir.clone(), layers.to_vec(), time)], w)?)
+                }
+                None => Ok(export::tar_dated(to.store, layers, time, w)?),
+            })?;
+            places.push(if dest == "-" { "standard output".to_owned() } else { dest.to_owned() });
+        } else {
+            let dest = PathBuf::from(o.dest.as_deref().unwrap_or("."));
+            let dest = below.map_or(dest.clone(), |d| dest.join(d));
+            export::local_dated(to.store, layers, time, &dest)?;
+            places.push(dest.display().to_string());
+        }
+    }
+    Ok(places)
 }
 
 /// The image that stands for all in the store, where a name means one: this machine's, else the first.

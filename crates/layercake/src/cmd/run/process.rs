@@ -35,14 +35,14 @@ struct Target {
 }
 
 /// The signals that this program gets.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     cancel: Arc<AtomicBool>,
     target: Arc<Mutex<Target>>,
 }
 
 impl Signals {
     /// Catches them from now on. Until there is a container, the first one that stops raises the flag, the second ends the program.
-    pub(super) fn catch() -> Result<Signals, CommandError> {
+    pub(crate) fn catch() -> Result<Signals, CommandError> {
         let failed = |e| CommandError::new(Kind::Internal, format!("cannot handle signals: {e}"));
         let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
         let mut signals = signal_hook::iterator::Signals::new(wanted).map_err(failed)?;
@@ -121,7 +121,7 @@ fn handle(signal: i32, cancel: &AtomicBool, target: &mut Target) {
 }
 
 /// Which streams a container gets.
-pub(super) fn stdio(interactive: bool, tty: bool) -> Stdio {
+pub(crate) fn stdio(interactive: bool, tty: bool) -> Stdio {
     if tty {
         let (rows, cols) = terminal::size();
         Stdio::Pty { rows, cols }
@@ -131,7 +131,7 @@ pub(super) fn stdio(interactive: bool, tty: bool) -> Stdio {
 }
 
 /// Runs a container to its end. Gives the exit code.
-pub(super) fn run(step: Step, interactive: bool, signals: &Signals) -> Result<u8, CommandError> {
+pub(crate) fn run(step: Step, interactive: bool, signals: &Signals) -> Result<u8, CommandError> {
     if !signals.start() {
         return Err(CommandError::new(Kind::Interrupted, "interrupted"));
     }
