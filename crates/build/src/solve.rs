@@ -83,7 +83,7 @@ struct Progress {
     failed: bool,
     error: Option<BuildError>,
     /// Where the error happened, if in a step.
-    stop: Option<Stop>,
+    stop: Option<Box<Stop>>,
     /// What failed commands wrote.
     written: BTreeMap<StepId, Digest>,
     handles: BTreeMap<StepId, sandbox::Handle>,
@@ -104,7 +104,7 @@ pub(crate) struct Stop {
 /// Why a stage failed, and where.
 struct StageError {
     error: BuildError,
-    stop: Option<Stop>,
+    stop: Option<Box<Stop>>,
 }
 
 impl From<BuildError> for StageError {
@@ -116,7 +116,7 @@ impl From<BuildError> for StageError {
 /// What a failed build leaves: results so far, and where it stopped.
 #[derive(Debug)]
 pub(crate) struct Remains {
-    pub(crate) stop: Stop,
+    pub(crate) stop: Box<Stop>,
     context: Option<Arc<Context>>,
     locals: BTreeMap<String, Arc<Context>>,
     results: Vec<Option<Finished>>,
@@ -424,7 +424,7 @@ impl<'a> Solver<'a> {
                     let stop = Stop { stage: i, step: n, id, parent: state, wrote: None };
                     let (title, lines) = (step.title.clone(), step.lines);
                     let error = BuildError::Step { title, lines, source: Box::new(e) };
-                    return Err(StageError { error, stop: Some(stop) });
+                    return Err(StageError { error, stop: Some(Box::new(stop)) });
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! What BuildKit lacks: RUN --no-cache, names of sources from ARGs, volumes, whole logs, and what is left of a failed build.
 
-use crate::kit::Lab;
+use crate::kit::{Lab, listing};
 use crate::runs::cached;
 
 #[test]
@@ -98,4 +98,51 @@ fn quiet_builds_show_what_failed() {
     let failed = failed.into_iter().find(|e| e["event"] == "failed").unwrap();
     assert!(failed["tail"].as_str().unwrap().contains("99\n100"), "{failed}");
     assert!(failed["error"].as_str().unwrap().contains("exit code: 4"), "{failed}");
+}
+
+#[test]
+fn files_out_of_a_failed_build() {
+    let Some(lab) = Lab::rooted() else { return };
+    let text = "FROM scratch AS tests\nCOPY <<a /d/a\nfrom the context\na\nCOPY --from=base /bin /bin\nWORKDIR /reports\n\
+        RUN echo before > one\nRUN echo half > two; rm /d/a; chmod 700 /reports; exit 3\nRUN echo never > three\n\
+        FROM scratch\nCOPY --from=tests /reports /\n";
+    let without_bin = |dir: &str| {
+        let all = listing(&lab.path(dir)).into_iter().filter(|l| !l.starts_with("bin"));
+        all.collect::<Vec<_>>()
+    };
+    let good = ["d/ 755", "d/a 644 from the context\n", "reports/ 755", "reports/one 644 before\n"];
+    lab.dockerfile(text, &["--on-error=export", "-o", "good", "-t", "x"])
+        .fails(1, &["exit code: 3", "as they were before the failed step", "are in good"]);
+    assert_eq!(without_bin("good"), good);
+    assert_eq!(lab.run(&["images", "-q"]).ok().stdout, "", "a failed build names nothing");
+    let left = ["d/ 755", "reports/ 700", "reports/one 644 before\n", "reports/two 644 half\n"];
+    let ran =
+        lab.dockerfile(text, &["--on-error=export-failed", "-o", "left", "-o", "type=tar,dest=left.tar"]);
+    ran.fails(1, &["exit code: 3", "as the failed step left them", "are in left, left.tar"]);
+    assert_eq!(without_bin("left"), left);
+    std::fs::create_dir(lab.path("tar")).unwrap();
+    crate::kit::sh(&lab.path("tar"), "tar", &["xf", &lab.at("left.tar")]);
+    assert_eq!(without_bin("tar"), left);
+    // The step is not taken as done: it runs again.
+    lab.dockerfile(text, &[]).fails(1, &["exit code: 3"]);
+    let ran = lab.dockerfile(&text.replace("exit 3", "true"), &["-o", "out"]).ok();
+    assert!(cached(&ran, "RUN echo before"), "{}", ran.stderr);
+    assert_eq!(listing(&lab.path("out")).len(), 3);
+    // Also where no command failed, and by platform.
+    lab.dockerfile(
+        "FROM scratch\nCOPY <<E /a\na\nE\nCOPY nothing /\n",
+        &["--on-error=export-failed", "-o", "copy"],
+    )
+    .fails(1, &["not found", "are in copy"]);
+    assert_eq!(listing(&lab.path("copy")), ["a 644 a\n"]);
+    let split = ["--on-error=export", "-o", "split", "--platform=linux/arm64,linux/amd64"];
+    lab.dockerfile("FROM scratch\nCOPY <<E /a\na\nE\nCOPY nothing /\n", &split)
+        .fails(1, &["are in split/linux_arm64"]);
+    assert_eq!(listing(&lab.path("split")), ["linux_arm64/ 755", "linux_arm64/a 644 a\n"]);
+    // What cannot be done is said at once.
+    for args in [&["--on-error=export"][..], &["--on-error=export", "-o", "type=oci,dest=o.tar"]] {
+        lab.dockerfile(text, args).fails(2, &["no --output takes files"]);
+    }
+    lab.dockerfile(text, &["--on-error=shell"]).fails(2, &["needs a terminal"]);
+    lab.dockerfile(text, &["--on-error=what"]).fails(2, &["export-failed"]);
 }

@@ -108,3 +108,47 @@ fn a_container_whose_terminal_nobody_looks_at_any_more_ends() {
     assert_eq!(run.finish().code, 128 + 9);
     b.assert_clean(&mark);
 }
+
+#[test]
+fn a_shell_where_a_step_failed() {
+    let Some(mut b) = Build::new() else { return };
+    b.file("pw", "the-secret");
+    b.dockerfile(&format!(
+        "{BASE}FROM base\nENV SHOWN=yes\nWORKDIR /work\nRUN mkdir /kept && echo below > /kept/f\n\
+         RUN --mount=type=secret,id=pw --mount=type=cache,target=/cache --mount=type=bind,from=base,source=/bin,target=/bound \
+         echo half > done; exit 7\n"
+    ));
+    let (ours, theirs) = terminal();
+    let context = b.path("context").display().to_string();
+    let secret = format!("id=pw,src={}", b.path("context/pw").display());
+    let mut command =
+        b.command(&["build", "--on-error=shell", "--progress=plain", "--secret", &secret, &context]);
+    command.env("TERM", "xterm").stderr(Stdio::from(theirs.try_clone().unwrap()));
+    command.stdin(Stdio::from(theirs.try_clone().unwrap())).stdout(Stdio::from(theirs));
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut keys = File::from(ours.try_clone().unwrap());
+    // Typed ahead; the shell reads it when it is there. The pieces keep the echo of the keys from looking like answers.
+    let script = "echo A:$(cat done)$(cat /kept/f):$SHOWN:$PWD; echo B:$(cat /run/secrets/pw):$(ls /bound | head -n 1 | wc -l)\n\
+        test -t 0 && echo on-a-$(echo terminal); touch /cache/seen; touch /kept/more; exit 9\n";
+    std::io::Write::write_all(&mut keys, script.as_bytes()).unwrap();
+    drop(keys);
+    let text = read_all(ours);
+    // The exit code is the build's, not the shell's.
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{text}");
+    for said in [
+        "exit code: 7",
+        "This shell is where the step failed",
+        "A:halfbelow:yes:/work",
+        "B:the-secret:1",
+        "on-a-terminal",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+    // Nothing of it is kept: the step below is as it was, and the step itself runs again.
+    b.dockerfile(&format!(
+        "{BASE}FROM base\nENV SHOWN=yes\nWORKDIR /work\nRUN mkdir /kept && echo below > /kept/f\n\
+         RUN --mount=type=cache,target=/cache test -e /cache/seen && test ! -e /kept/more && test ! -e done\n"
+    ));
+    b.run().ok();
+}
