@@ -10,17 +10,20 @@
 //! - `merge`: the layers laid over each other as a union file system does it, in one pass;
 //! - [`account`]: what every byte is for: live, or dead or repeated with one cause;
 //! - [`base`]: which layers are the base image's;
-//! - [`findings`](fn@findings): waste in pieces that one change each would mend.
+//! - [`findings`](fn@findings): waste in pieces that one change each would mend;
+//! - [`diff`] and [`packages`]: two images beside each other, and what package managers wrote down in them.
 //!
 //! Nothing here prints, reads the environment, or keeps a file's content.
 
 pub mod account;
 mod advice;
 pub mod base;
+pub mod diff;
 pub mod findings;
 mod image;
 pub mod load;
 mod merge;
+pub mod packages;
 mod paths;
 
 pub use account::{Accounts, Cause, Charge, Class, Ledger, Owner, Sums};

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Images(cmd::images::ImagesArgs),
     /// Show how an image came to be, and how large each layer is
     History(cmd::history::HistoryArgs),
+    /// Show what is different between two images
+    Diff(cmd::diff::DiffArgs),
     /// Show everything about images, as JSON
     Inspect(cmd::inspect::InspectArgs),
     /// Give an image a further name

@@ -2,6 +2,7 @@
 
 mod build;
 pub(crate) mod check;
+pub(crate) mod diff;
 pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod history;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     match cli.command {
         Command::Build(args) => build::run(root, *args),
         Command::Check(args) => check::run(&args),
+        Command::Diff(args) => diff::run(root, &args),
         Command::Du(args) => du::run(root, &args),
         Command::Export(args) => export::run(root, &args),
         Command::History(args) => history::run(root, &args),

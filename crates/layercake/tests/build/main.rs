@@ -4,6 +4,7 @@
 
 mod contexts;
 mod dates;
+mod diffs;
 mod kit;
 mod runs;
 mod sources;
