@@ -89,6 +89,8 @@ pub struct Options {
     pub resolv_conf: Vec<u8>,
     /// `--shm-size` in bytes.
     pub shm_size: u64,
+    /// `--volume`: what all RUN steps are shown of this machine. Where it comes from and what is in it is in no key.
+    pub volumes: Vec<sandbox::Mount>,
     /// `--ulimit`.
     pub ulimits: Vec<sandbox::Rlimit>,
     /// `--allow security.insecure`.
@@ -123,6 +125,7 @@ impl Default for Options {
             hostname: "buildkitsandbox".to_owned(),
             resolv_conf: Vec::new(),
             shm_size: 64 << 20,
+            volumes: Vec::new(),
             ulimits: Vec::new(),
             allow_insecure: false,
             allow_host_network: false,

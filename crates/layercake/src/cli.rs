@@ -164,6 +164,9 @@ pub(crate) struct BuildArgs {
     /// An SSH agent for RUN --mount=type=ssh and for git over ssh: default or ID[=SOCKET|=KEY,...] (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(crate) ssh: Vec<String>,
+    /// Show RUN steps a directory or file of this machine; what is in it is no part of the cache (repeatable)
+    #[arg(short, long, value_name = "PATH:TARGET[:ro]")]
+    pub(crate) volume: Vec<String>,
     /// Network of RUN steps: default, host or none
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub(crate) network: String,

@@ -1,7 +1,12 @@
 //! Values of flags that several commands take.
 
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use sandbox::{Mount, MountSource};
+
 use crate::env;
-use crate::error::CommandError;
+use crate::error::{CommandError, Kind};
 
 /// A number of bytes with an optional unit (b, k, m, g, t; powers of 1024).
 pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, CommandError> {
@@ -73,6 +78,43 @@ pub(crate) fn resolv_conf() -> Vec<u8> {
     if only_stub && !real.is_empty() { real } else { plain }
 }
 
+/// `PATH:TARGET[:ro]` of `-v`: a directory, file or socket of this machine.
+pub(crate) fn volume(text: &str) -> Result<Mount, CommandError> {
+    let bad = |why: &str| {
+        CommandError::usage(format!("-v {text:?}: {why}")).hint("write -v PATH:TARGET or -v PATH:TARGET:ro")
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, mode) = match parts.as_slice() {
+        [s, t] => (*s, *t, ""),
+        [s, t, m] => (*s, *t, *m),
+        _ => return Err(bad("expected PATH:TARGET[:ro]")),
+    };
+    let mut readonly = false;
+    for option in mode.split(',') {
+        match option {
+            "ro" => readonly = true,
+            // Labels and propagation mean nothing here; Docker and Podman users write them by habit.
+            "" | "rw" | "z" | "Z" => {}
+            other => return Err(bad(&format!("the option {other:?} is not known"))),
+        }
+    }
+    if !target.starts_with('/') {
+        return Err(bad("the target is not an absolute path"));
+    }
+    if !source.starts_with(['/', '.']) {
+        return Err(bad("named volumes are not supported, the source must be a path such as ./dir or /dir"));
+    }
+    let failed = |e| CommandError::new(Kind::User, format!("-v {text:?}: cannot use {source}: {e}"));
+    let path = Path::new(source).canonicalize().map_err(failed)?;
+    let kind = std::fs::metadata(&path).map_err(failed)?.file_type();
+    let source = match (kind.is_dir(), kind.is_file() || kind.is_socket()) {
+        (true, _) => MountSource::Dir { path, readonly },
+        (_, true) => MountSource::HostFile { path, readonly },
+        _ => return Err(bad("the source is neither a directory, nor a file, nor a socket")),
+    };
+    Ok(Mount { target: target.as_bytes().to_vec(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +137,30 @@ mod tests {
         assert_eq!(host("a:10.0.0.1").unwrap(), ("a".into(), "10.0.0.1".into()));
         assert_eq!(host("a=[::1]").unwrap(), ("a".into(), "::1".into()));
         assert!(host("a").is_err());
+    }
+
+    #[test]
+    fn volumes() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path().canonicalize().unwrap();
+        let f = d.join("f");
+        std::fs::write(&f, "x").unwrap();
+        let (d, f) = (d.display(), f.display());
+        let ok = |text: String| volume(&text).map(|m| m.source);
+        assert!(matches!(ok(format!("{d}:/x")), Ok(MountSource::Dir { readonly: false, .. })));
+        assert!(matches!(ok(format!("{d}:/x:ro,z")), Ok(MountSource::Dir { readonly: true, .. })));
+        assert!(matches!(ok(format!("{f}:/x:ro")), Ok(MountSource::HostFile { readonly: true, .. })));
+        assert!(matches!(ok(format!("{f}:/x")), Ok(MountSource::HostFile { readonly: false, .. })));
+        let bad = [
+            format!("{d}:x"),
+            format!("{d}"),
+            format!("{d}:/x:odd"),
+            "name:/x".into(),
+            "/dev/null:/x".into(),
+        ];
+        for bad in bad {
+            assert_eq!(volume(&bad).unwrap_err().kind, Kind::Usage, "{bad}");
+        }
+        assert_eq!(volume("/not/there:/x").unwrap_err().kind, Kind::User);
     }
 }

@@ -373,10 +373,12 @@ impl Builder {
                 }
                 self.ops.push(Op::BindStaged { from, target, readonly: !writable, file });
             }
-            MountSource::Dir { path, readonly } => {
-                let target = self.target(&mount.target, Content::Directory)?;
+            MountSource::Dir { path, readonly } | MountSource::HostFile { path, readonly } => {
+                let file = matches!(mount.source, MountSource::HostFile { .. });
+                let target =
+                    self.target(&mount.target, if file { Content::File } else { Content::Directory })?;
                 let from = path.as_os_str().as_bytes().to_vec();
-                self.ops.push(Op::BindHost { from, target, readonly: *readonly, nodev: true, file: false });
+                self.ops.push(Op::BindHost { from, target, readonly: *readonly, nodev: true, file });
             }
             MountSource::Tmpfs { size, mode } => {
                 let target = self.target(&mount.target, Content::Directory)?;

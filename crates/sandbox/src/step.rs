@@ -107,8 +107,15 @@ pub enum MountSource {
         /// Whether it can be written; what is written is gone after the step.
         writable: bool,
     },
-    /// A directory of the host (cache mounts).
+    /// A directory of the host (cache mounts, volumes).
     Dir {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether writes are refused.
+        readonly: bool,
+    },
+    /// A file of the host. What replaces it there (most editors do) is not seen.
+    HostFile {
         /// Where it is.
         path: PathBuf,
         /// Whether writes are refused.
@@ -155,6 +162,9 @@ impl fmt::Debug for MountSource {
                 .finish_non_exhaustive(),
             MountSource::Dir { path, readonly } => {
                 f.debug_struct("Dir").field("path", path).field("readonly", readonly).finish()
+            }
+            MountSource::HostFile { path, readonly } => {
+                f.debug_struct("HostFile").field("path", path).field("readonly", readonly).finish()
             }
             MountSource::Tmpfs { size, mode } => {
                 f.debug_struct("Tmpfs").field("size", size).field("mode", mode).finish()

@@ -136,6 +136,12 @@ impl<'p> PreparedRun<'p> {
             o.ulimits.iter().map(|u| json!([u.resource.name(), u.soft, u.hard])).collect();
         inputs.insert("ulimits".into(), json!(ulimits));
         inputs.insert("mounts".into(), json!(described));
+        // Where they are, and whether they can be written.
+        if !o.volumes.is_empty() {
+            let volumes =
+                o.volumes.iter().map(|v| json!([String::from_utf8_lossy(&v.target), is_readonly(v)]));
+            inputs.insert("volumes".into(), volumes.collect());
+        }
         if let Some((name, content)) = &run.script {
             inputs.insert("script".into(), json!([name, Digest::of(content.as_bytes()).hex()]));
         }
@@ -223,6 +229,7 @@ impl<'p> PreparedRun<'p> {
             mounts.push(Mount { target: format!("/dev/pipes/{name}").into_bytes(), source: file });
         }
         let options = solver.options;
+        mounts.extend(options.volumes.iter().cloned());
         let step = sandbox::Step {
             tree: tree.clone(),
             content,
@@ -359,6 +366,13 @@ impl<'p> PreparedRun<'p> {
             trees.iter().zip(seen).map(|(t, s)| observe::observations(t, s)).collect::<Option<_>>()?;
         Some(observe::encode(&observe::Recorded { identity: who, views }))
     }
+}
+
+fn is_readonly(volume: &Mount) -> bool {
+    matches!(
+        volume.source,
+        MountSource::Dir { readonly: true, .. } | MountSource::HostFile { readonly: true, .. }
+    )
 }
 
 /// What a failed command wrote, as a layer of the store.

@@ -57,7 +57,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     }
     let platforms = flags::platforms(&args)?;
     let index = platforms.len() > 1 || flags::multi_platform(&request.options);
-    let sinks = output::Sinks { store: &store, client: &client };
+    let sinks = output::Sinks { store: &store, client: &client, cancel: &cancel };
     let mut done: Vec<(Target, Images, Written)> = Vec::new();
     for target in targets {
         request.options.choices.target.clone_from(&target.stage);
@@ -150,7 +150,7 @@ fn targets(args: &BuildArgs) -> Result<Vec<Target>, CommandError> {
         let specs = args.output.iter().map(|o| fill("output", o)).collect::<Result<Vec<_>, _>>()?;
         out.push(Target {
             stage: stage.cloned(),
-            names: flags::references(&names)?,
+            names: names.iter().map(|n| crate::image::reference(n)).collect::<Result<_, _>>()?,
             outputs: output::parse_all(&specs, args.push)?,
         });
     }

@@ -46,8 +46,8 @@ pub(crate) struct RunArgs {
     /// File with lines KEY=VALUE (repeatable)
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Show a directory of this machine (repeatable)
-    #[arg(short, long, value_name = "DIR:TARGET[:ro]")]
+    /// Show a directory, file or socket of this machine (repeatable)
+    #[arg(short, long, value_name = "PATH:TARGET[:ro]")]
     volume: Vec<String>,
     /// Empty directory in memory; options size and mode (repeatable)
     #[arg(long, value_name = "TARGET[:OPTIONS]")]

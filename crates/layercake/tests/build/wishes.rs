@@ -146,3 +146,26 @@ fn files_out_of_a_failed_build() {
     lab.dockerfile(text, &["--on-error=shell"]).fails(2, &["needs a terminal"]);
     lab.dockerfile(text, &["--on-error=what"]).fails(2, &["export-failed"]);
 }
+
+#[test]
+fn volumes() {
+    let Some(lab) = Lab::rooted() else { return };
+    lab.file("shared/in", "in").file("one", "first\n");
+    let text = "FROM base\nRUN cat /v/in /f/one > /got && echo out > /v/out && echo second >> /f/one\nRUN ! test -e /never && ls /v > /w\n\
+        FROM scratch\nCOPY --from=0 /got /w /v* /f* /\n";
+    let flags = ["-v", "./shared:/v", "-v", "./one:/f/one", "-o", "out"];
+    lab.dockerfile(text, &flags).ok();
+    assert_eq!(listing(&lab.path("out")), ["got 644 infirst\n", "w 644 in\nout\n"], "no mount point is left");
+    assert_eq!((lab.read("shared/out"), lab.read("one")), ("out\n".into(), "first\nsecond\n".into()));
+    // What is in them, and where they are, is no part of the cache; what the step is shown where is.
+    lab.file("other/x", "").file("shared/in", "changed");
+    let ran = lab.dockerfile(text, &["-v", "./other:/v", "-v", "./one:/f/one"]).ok();
+    assert!(cached(&ran, "RUN cat /v/in") && cached(&ran, "RUN ! test"), "{}", ran.stderr);
+    lab.dockerfile(text, &["-v", "./shared:/v:ro", "-v", "./one:/f/one"])
+        .fails(1, &["Read-only file system"]);
+    lab.dockerfile(text, &["-v", "./shared:/v", "-v", "./one:/f/one:ro"])
+        .fails(1, &["Read-only file system"]);
+    lab.dockerfile(text, &[]).fails(1, &["No such file"]);
+    lab.dockerfile(text, &["-v", "./none:/v"]).fails(1, &["cannot use ./none"]);
+    lab.dockerfile(text, &["-v", "name:/v"]).fails(2, &["named volumes"]);
+}

@@ -101,7 +101,7 @@ fn flags_and_the_images_config_make_the_container() {
 
 #[test]
 fn directories_of_the_host_are_shown_and_written_to() {
-    let Some(b) = image("") else { return };
+    let Some(b) = image("RUN echo image > /there\n") else { return };
     let dir = b.path("shared");
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("in"), "from the host").unwrap();
@@ -115,6 +115,21 @@ fn directories_of_the_host_are_shown_and_written_to() {
     assert!(!dir.join("no").exists());
     // Beside the context's directory: a relative source.
     assert_eq!(b.layercake(&["run", "-v", "./shared:/y", "t", "cat", "/y/in"]).ok(), "from the host");
+    // Files, over one of the image and where there is none.
+    for target in ["/there", "/new/deep/file"] {
+        let script = format!("cat {target}; echo more >> {target}");
+        let (rw, ro) = (format!("./shared/in:{target}"), format!("./shared/in:{target}:ro"));
+        std::fs::write(dir.join("in"), "line\n").unwrap();
+        assert_eq!(b.layercake(&["run", "-v", &rw, "t", "sh", "-c", &script]).ok(), "line");
+        assert_eq!(std::fs::read_to_string(dir.join("in")).unwrap(), "line\nmore\n");
+        let out = b.layercake(&["run", "-v", &ro, "t", "sh", "-c", &script]);
+        assert!(out.code != 0 && out.stderr.contains("Read-only file system"), "{out}");
+    }
+    let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+    assert_eq!(
+        b.layercake(&["run", "-v", "./shared/socket:/s", "t", "sh", "-c", "test -S /s && echo yes"]).ok(),
+        "yes"
+    );
 }
 
 #[test]

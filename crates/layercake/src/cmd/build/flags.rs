@@ -4,37 +4,14 @@ use std::path::PathBuf;
 
 use build::input::Place;
 use build::{CacheMode, NamedContext, NetworkMode, Options, Secret};
-use oci::Reference;
 use oci::platform::Platform;
 
 use crate::cli::BuildArgs;
-use crate::env;
 use crate::error::CommandError;
-
-/// Image names, in canonical form.
-pub(crate) fn references(names: &[String]) -> Result<Vec<Reference>, CommandError> {
-    names
-        .iter()
-        .map(|n| n.parse().map_err(|e| CommandError::usage(format!("{n:?} is no image name: {e}"))))
-        .collect()
-}
+use crate::{env, values};
 
 fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), CommandError> {
     text.split_once('=').ok_or_else(|| CommandError::usage(format!("--{flag} {text:?}: expected NAME=VALUE")))
-}
-
-/// A number of bytes with an optional unit (b, k, m, g).
-pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, CommandError> {
-    let lower = text.trim().to_ascii_lowercase();
-    let number = lower.trim_end_matches(['b', 'i']);
-    let (digits, factor) = match number.strip_suffix(['k', 'm', 'g']) {
-        Some(d) if number.ends_with('k') => (d, 1u64 << 10),
-        Some(d) if number.ends_with('m') => (d, 1 << 20),
-        Some(d) => (d, 1 << 30),
-        None => (number, 1),
-    };
-    let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
-    value.ok_or_else(|| CommandError::usage(format!("--{flag} {text:?}: expected a size such as 64m")))
 }
 
 fn named_context(source: &str) -> Result<NamedContext, CommandError> {
@@ -119,15 +96,8 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     c.expand_from = args.expand_from;
     c.no_cache_filter = args.no_cache_filter.iter().map(|s| s.to_lowercase()).collect();
     for a in &args.build_arg {
-        match a.split_once('=') {
-            Some((k, v)) => drop(c.build_args.insert(k.to_owned(), v.to_owned())),
-            // Without a value, and unset here: as if it had not been given.
-            None => {
-                if let Some(v) = env::named(a) {
-                    c.build_args.insert(a.clone(), v.to_string_lossy().into_owned());
-                }
-            }
-        }
+        // Without a value, and unset here: as if it had not been given.
+        c.build_args.extend(values::variable(a));
     }
     for l in &args.label {
         let (k, v) = l.split_once('=').unwrap_or((l, ""));
@@ -172,11 +142,10 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         }
     };
     for h in &args.add_host {
-        let split = h.split_once('=').or_else(|| h.split_once(':'));
-        let (name, address) =
-            split.ok_or_else(|| CommandError::usage(format!("--add-host {h:?}: expected NAME:ADDRESS")))?;
-        let address = if address == "host-gateway" { "127.0.0.1" } else { address.trim_matches(['[', ']']) };
-        o.hosts.push((name.to_owned(), address.to_owned()));
+        o.hosts.push(values::host(h)?);
+    }
+    for v in &args.volume {
+        o.volumes.push(values::volume(v)?);
     }
     for a in &args.allow {
         match a.as_str() {
@@ -189,10 +158,10 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         }
     }
     if let Some(s) = &args.shm_size {
-        o.shm_size = bytes("shm-size", s)?;
+        o.shm_size = values::bytes("shm-size", s)?;
     }
     for u in &args.ulimit {
-        o.ulimits.push(ulimit(u)?);
+        o.ulimits.push(values::ulimit(u)?);
     }
     if let Some(h) = o.choices.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
         o.hostname = h.clone();
@@ -202,19 +171,8 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     }
     o.no_cache_mounts = args.no_cache_mounts;
     o.reproducible = args.reproducible;
-    o.resolv_conf = resolv_conf();
+    o.resolv_conf = values::resolv_conf();
     Ok(o)
-}
-
-fn ulimit(text: &str) -> Result<sandbox::Rlimit, CommandError> {
-    let bad = || {
-        CommandError::usage(format!("--ulimit {text:?}: expected NAME=SOFT[:HARD], such as nofile=1024:4096"))
-    };
-    let (name, values) = text.split_once('=').ok_or_else(bad)?;
-    let resource = sandbox::Resource::from_name(name).ok_or_else(bad)?;
-    let number = |n: &str| if n == "-1" || n == "unlimited" { Some(u64::MAX) } else { n.parse().ok() };
-    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-    Ok(sandbox::Rlimit { resource, soft: number(soft).ok_or_else(bad)?, hard: number(hard).ok_or_else(bad)? })
 }
 
 fn secret(text: &str) -> Result<(String, Secret), CommandError> {
@@ -253,16 +211,4 @@ fn secret(text: &str) -> Result<(String, Secret), CommandError> {
         (Some(_), Some(_), _) => return Err(CommandError::usage("--secret: src and env exclude each other")),
     };
     Ok((id, secret))
-}
-
-/// The host's resolv.conf; behind systemd-resolved's stub the real one.
-fn resolv_conf() -> Vec<u8> {
-    let read = |p: &str| std::fs::read(p).unwrap_or_default();
-    let plain = read("/etc/resolv.conf");
-    let only_stub = String::from_utf8_lossy(&plain)
-        .lines()
-        .filter_map(|l| l.strip_prefix("nameserver"))
-        .all(|n| n.trim() == "127.0.0.53");
-    let real = read("/run/systemd/resolve/resolv.conf");
-    if only_stub && !real.is_empty() { real } else { plain }
 }

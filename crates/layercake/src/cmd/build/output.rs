@@ -1,9 +1,9 @@
 //! `--output`: what becomes of a built image.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use build::export::{self, LayerOptions, Manifested};
 use build::load::{ArchiveKind, Outgoing, save, save_directory};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use store::Store;
 
 use crate::cmd::push::push_image;
+use crate::dest;
 use crate::error::{CommandError, Kind};
 
 /// One `--output`.
@@ -203,40 +204,12 @@ impl Written {
     }
 }
 
-fn environment(what: &str, path: &str) -> impl FnOnce(std::io::Error) -> CommandError {
-    let text = format!("cannot {what} {path}");
-    move |e| CommandError::new(Kind::Environment, format!("{text}: {e}"))
-}
-
-/// Runs `write` with standard output or a new file, which takes its name only when it is whole.
-fn to_dest(
-    dest: &str,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), CommandError>,
-) -> Result<(), CommandError> {
-    if dest == "-" {
-        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-        write(&mut out)?;
-        return out.flush().map_err(environment("write", "standard output"));
-    }
-    if Path::new(dest).is_dir() {
-        return Err(bad(&format!("dest={dest} is a directory; write dest={dest}/image.tar")));
-    }
-    let partial = format!("{dest}.partial");
-    let file = File::create(&partial).map_err(environment("create", &partial))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let written = write(&mut out).and_then(|()| out.flush().map_err(environment("write", &partial)));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-        return written;
-    }
-    std::fs::rename(&partial, dest).map_err(environment("write", dest))
-}
-
 /// Where results go.
 #[derive(Clone, Copy)]
 pub(crate) struct Sinks<'a> {
     pub(crate) store: &'a Store,
     pub(crate) client: &'a Client,
+    pub(crate) cancel: &'a AtomicBool,
 }
 
 /// An image on its way out, with its manifest.
@@ -352,7 +325,7 @@ pub(crate) fn write_all(
                     export::local_dated(to.store, &layers, o.file_time(made), &dest)?;
                 }
             }
-            OutputKind::Tar => to_dest(o.dest.as_deref().unwrap_or("-"), |w| tar(to.store, o, images, w))?,
+            OutputKind::Tar => dest::write_to(o.dest.as_deref(), to.cancel, |w| tar(to.store, o, images, w))?,
         }
     }
     Ok(written)
@@ -371,14 +344,14 @@ pub(crate) fn write_left(
         let time = o.epoch.or(epoch).map(Time::from_secs);
         let below = platform.filter(|_| o.platform_split != Some(false)).map(directory);
         if o.kind == OutputKind::Tar {
-            let dest = o.dest.as_deref().unwrap_or("-");
-            to_dest(dest, |w| match &below {
+            let place = o.dest.as_deref().unwrap_or("-");
+            dest::write_to(Some(place), to.cancel, |w| match &below {
                 Some(dir) => {
                     Ok(export::tar_of_several(to.store, &[(dir.clone(), layers.to_vec(), time)], w)?)
                 }
                 None => Ok(export::tar_dated(to.store, layers, time, w)?),
             })?;
-            places.push(if dest == "-" { "standard output".to_owned() } else { dest.to_owned() });
+            places.push(if place == "-" { "standard output".to_owned() } else { place.to_owned() });
         } else {
             let dest = PathBuf::from(o.dest.as_deref().unwrap_or("."));
             let dest = below.map_or(dest.clone(), |d| dest.join(d));
@@ -463,7 +436,9 @@ fn archive(
         // Docker's own store is out of our reach; the image is in ours.
         None => {}
         Some(d) if !o.archive => save_directory(to.store, &out, &PathBuf::from(d))?,
-        Some(d) => to_dest(d, |w| Ok(save(to.store, &out, kind, w)?))?,
+        Some(d) => dest::write_to(Some(d), to.cancel, |w| {
+            save(to.store, &out, kind, w).map_err(dest::about("write the archive"))
+        })?,
     }
     Ok(descriptor)
 }

@@ -1,15 +1,12 @@
 //! From flags and the image's config to what a container gets.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use build::plan::DEFAULT_PATH;
 use sandbox::{Mount, MountSource};
 
 use crate::error::{CommandError, Kind};
 use crate::values;
-
-/// Larger files are not put into a container as a copy.
-const MAX_FILE: u64 = 16 << 20;
 
 /// The words to run. A command replaces the image's; an entry point of the command line replaces both.
 pub(super) fn command(
@@ -95,63 +92,11 @@ pub(super) fn directory(image: &str, own: Option<&str>) -> Result<String, Comman
 
 /// What `-v` and `--tmpfs` mount.
 pub(super) fn mounts(volumes: &[String], tmpfs: &[String]) -> Result<Vec<Mount>, CommandError> {
-    let mut out = volumes.iter().map(|v| volume(v)).collect::<Result<Vec<_>, _>>()?;
+    let mut out = volumes.iter().map(|v| values::volume(v)).collect::<Result<Vec<_>, _>>()?;
     for t in tmpfs {
         out.push(memory(t)?);
     }
     Ok(out)
-}
-
-fn volume(text: &str) -> Result<Mount, CommandError> {
-    let bad = |why: &str| {
-        CommandError::usage(format!("-v {text:?}: {why}")).hint("write -v DIR:TARGET or -v DIR:TARGET:ro")
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, mode) = match parts.as_slice() {
-        [s, t] => (*s, *t, ""),
-        [s, t, m] => (*s, *t, *m),
-        _ => return Err(bad("expected DIR:TARGET[:ro]")),
-    };
-    let mut readonly = false;
-    for option in mode.split(',') {
-        match option {
-            "ro" => readonly = true,
-            // Labels and propagation mean nothing here; Docker and Podman users write them by habit.
-            "" | "rw" | "z" | "Z" => {}
-            other => return Err(bad(&format!("the option {other:?} is not known"))),
-        }
-    }
-    if !target.starts_with('/') {
-        return Err(bad("the target is not an absolute path"));
-    }
-    if !source.starts_with(['/', '.', '~']) || source.starts_with('~') {
-        return Err(bad("named volumes are not supported, the source must be a path such as ./dir or /dir"));
-    }
-    let path = Path::new(source)
-        .canonicalize()
-        .map_err(|e| CommandError::new(Kind::User, format!("-v {text:?}: cannot use {source}: {e}")))?;
-    let source = if path.is_dir() {
-        MountSource::Dir { path, readonly }
-    } else if readonly {
-        file(text, &path)?
-    } else {
-        return Err(bad(
-            "the source is a file, which can only be shown with :ro (as a copy); mount its directory",
-        ));
-    };
-    Ok(Mount { target: target.as_bytes().to_vec(), source })
-}
-
-/// A single file, as it is now.
-fn file(text: &str, path: &Path) -> Result<MountSource, CommandError> {
-    use std::os::unix::fs::MetadataExt;
-    let failed = |why: String| CommandError::new(Kind::User, format!("-v {text:?}: {why}"));
-    let meta = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?;
-    if !meta.is_file() || meta.len() > MAX_FILE {
-        return Err(failed("the source is neither a directory nor a file of up to 16 MiB".into()));
-    }
-    let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
-    Ok(MountSource::File { bytes, mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() })
 }
 
 fn memory(text: &str) -> Result<Mount, CommandError> {
@@ -230,25 +175,6 @@ mod tests {
         std::fs::write(&path, "A B=1\n").unwrap();
         assert!(environment(&[path], &[]).unwrap_err().message.contains(":1:"));
         assert!(environment(&[], &["=x".into()]).is_err());
-    }
-
-    #[test]
-    fn volumes() {
-        let dir = tempfile::tempdir().unwrap();
-        let d = dir.path().canonicalize().unwrap();
-        let f = d.join("f");
-        std::fs::write(&f, "x").unwrap();
-        let (d, f) = (d.display(), f.display());
-        let ok = |text: String| volume(&text).map(|m| m.source);
-        assert!(matches!(ok(format!("{d}:/x")), Ok(MountSource::Dir { readonly: false, .. })));
-        assert!(matches!(ok(format!("{d}:/x:ro,z")), Ok(MountSource::Dir { readonly: true, .. })));
-        assert!(matches!(ok(format!("{f}:/x:ro")), Ok(MountSource::File { .. })));
-        for bad in
-            [format!("{f}:/x"), format!("{d}:x"), format!("{d}"), format!("{d}:/x:odd"), "name:/x".into()]
-        {
-            assert_eq!(volume(&bad).unwrap_err().kind, Kind::Usage, "{bad}");
-        }
-        assert_eq!(volume("/not/there:/x").unwrap_err().kind, Kind::User);
     }
 
     #[test]
