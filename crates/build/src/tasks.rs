@@ -65,7 +65,7 @@ impl Tasks<'_> {
     }
 
     /// Tells how far a task is.
-    pub(crate) fn transfer(&self, id: StepId, what: &str, done: u64, total: u64) {
+    pub fn transfer(&self, id: StepId, what: &str, done: u64, total: u64) {
         self.listener.event(Event::Transfer { id, what: what.to_owned(), done, total });
     }
 }

@@ -57,7 +57,8 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     }
     let platforms = flags::platforms(&args)?;
     let index = platforms.len() > 1 || flags::multi_platform(&request.options);
-    let sinks = output::Sinks { store: &store, client: &client, cancel: &cancel };
+    let tasks = Tasks { listener: &*listener, ids: &request.ids };
+    let sinks = output::Sinks { store: &store, client: &client, cancel: &cancel, tasks };
     let mut done: Vec<(Target, Images, Written)> = Vec::new();
     for target in targets {
         request.options.choices.target.clone_from(&target.stage);

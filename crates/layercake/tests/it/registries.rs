@@ -93,6 +93,67 @@ fn an_image_goes_to_a_registry_and_comes_back() {
 }
 
 #[test]
+fn a_build_pushes_and_says_so_and_notes_what_the_name_stands_for() {
+    let Some(mut b) = Build::new() else { return };
+    let Some(r) = Registry::start(&b, false) else { return };
+    let name = format!("{}/built/one:1", r.host);
+    let push = |b: &Build, words: &[&str]| {
+        let context = b.path("context").display().to_string();
+        b.layercake(
+            &[&["build", "--progress=plain", "--push", "--metadata-file", "meta"], words, &[&context]]
+                .concat(),
+        )
+    };
+    b.dockerfile(&format!("{BASE}RUN echo content > /file\n"));
+    let out = push(&b, &["-t", &name]);
+    out.ok();
+    let id = out
+        .stderr
+        .lines()
+        .find_map(|l| l.strip_suffix(&format!(" [internal] push {name}")))
+        .unwrap()
+        .to_owned();
+    assert!(out.stderr.contains(&format!("{id} DONE")), "{out}");
+    let sent =
+        |out: &str| out.lines().filter(|l| l.starts_with(&format!("{id} ")) && l.ends_with('B')).count();
+    assert_eq!(sent(&out.stderr), 3, "two layers and the config: {out}");
+    let meta = |b: &Build| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(b.path("meta")).unwrap()).unwrap()
+    };
+    let digest = meta(&b)["containerimage.digest"].as_str().unwrap().to_owned();
+    let listed =
+        |b: &Build| b.layercake(&["images", "--digests", "--format", "json"]).json()[0]["digest"].clone();
+    assert_eq!(listed(&b), digest);
+    // The same image by the digest that the registry knows.
+    let by_digest = format!("{}/built/one@{digest}", r.host);
+    b.layercake(&["run", "--pull", "never", &by_digest, "test", "-f", "/file"]).ok();
+    let out = push(&b, &["-t", &name]);
+    assert!(out.code == 0 && sent(&out.stderr) == 0, "nothing moves twice: {out}");
+    // What cannot be pushed fails as a task, and as a command.
+    let out = push(&b, &["-t", "127.0.0.1:1/x:1"]);
+    assert!(out.code == 3 && out.stderr.contains(" ERROR: ") && out.stderr.contains("error: "), "{out}");
+
+    // An index for two platforms. A store that has the name for one of them asks the registry for the other.
+    let both = format!("{}/built/both:1", r.host);
+    b.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY <<f /arch\n$TARGETARCH\nf\n");
+    push(&b, &["-t", &both, "--platform", "linux/arm64,linux/amd64"]).ok();
+    let index = meta(&b)["containerimage.digest"].as_str().unwrap().to_owned();
+    let told = b.layercake(&["inspect", &both]).json()[0]["digests"].to_string();
+    assert!(told.contains(&index), "{told}");
+    let mut other = Build::another();
+    let mut arch = |platform: &str| {
+        other.dockerfile(&format!("FROM {both}\n"));
+        let context = other.path("context").display().to_string();
+        other.layercake(&["build", "--platform", platform, "-o", "out", &context]).ok();
+        std::fs::read_to_string(other.path("out/arch")).unwrap()
+    };
+    assert_eq!(
+        ["linux/arm64", "linux/amd64", "linux/arm64"].map(&mut arch),
+        ["arm64\n", "amd64\n", "arm64\n"]
+    );
+}
+
+#[test]
 fn an_image_that_the_registry_does_not_have_is_the_users_mistake() {
     let Some(mut b) = Build::new() else { return };
     let Some(r) = Registry::start(&b, false) else { return };

@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use build::export::{self, LayerOptions, Manifested};
 use build::load::{ArchiveKind, Outgoing, save, save_directory};
-use build::{Built, Outcome, at_epoch};
+use build::{BuildError, Built, Outcome, StepId, Tasks, at_epoch};
 use oci::compress::Compression;
 use oci::platform::Platform;
 use oci::types::{Descriptor, Index, Rest, media};
 use oci::{Digest, Reference, Time};
-use registry::Client;
+use registry::{Client, Pushed};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -210,6 +210,8 @@ pub(crate) struct Sinks<'a> {
     pub(crate) store: &'a Store,
     pub(crate) client: &'a Client,
     pub(crate) cancel: &'a AtomicBool,
+    /// What takes time is a step of the log.
+    pub(crate) tasks: Tasks<'a>,
 }
 
 /// An image on its way out, with its manifest.
@@ -382,30 +384,69 @@ fn tar(store: &Store, o: &Output, images: &Images, out: &mut dyn Write) -> Resul
     Ok(export::tar_of_several(store, &all.collect::<Vec<_>>(), out)?)
 }
 
+/// Pushes to all names, each a task of the log, and notes in the store what the names stand for now.
 fn push(to: Sinks<'_>, o: &Output, images: &Images, names: &[Reference]) -> Result<Descriptor, CommandError> {
     if names.is_empty() {
         return Err(CommandError::usage("--push needs a name").hint("add -t REGISTRY/NAME:TAG"));
     }
     let ready = o.ready(to.store, images)?;
-    let one = |name: &Reference, r: &Ready| {
-        push_image(to.store, to.client, name, &r.manifest, &r.image.config_bytes, &|_, _, _| {})
+    let index = match images.index {
+        true => Some(index_of(to.store, &ready, o.layers.docker_types)?),
+        false => None,
     };
-    if !images.index {
-        for n in names {
-            one(n, &ready[0])?;
-        }
-        return Ok(ready[0].manifest.descriptor.clone());
-    }
-    let (bytes, descriptor) = index_of(to.store, &ready, o.layers.docker_types)?;
+    let descriptor = index.as_ref().map_or(&ready[0].manifest.descriptor, |(_, d)| d).clone();
     for n in names {
-        for r in &ready {
-            // By digest: only the index has the tag.
-            let digest = Some(r.manifest.descriptor.digest);
-            one(&Reference { tag: None, digest, ..n.clone() }, r)?;
+        task(to.tasks, &format!("push {n}"), |id| {
+            for r in &ready {
+                // Of several, only the index has the tag.
+                let digest = Some(r.manifest.descriptor.digest);
+                let own = Reference { tag: None, digest, ..n.clone() };
+                let name = if index.is_some() { &own } else { n };
+                push_image(
+                    to.store,
+                    to.client,
+                    name,
+                    &r.manifest,
+                    &r.image.config_bytes,
+                    &|d, sent, how| {
+                        // What is there already does not move.
+                        if !matches!(how, Some(Pushed::Exists | Pushed::Mounted)) {
+                            let sent = if how.is_some() { d.size } else { sent };
+                            to.tasks.transfer(id, &d.digest.short(), sent, d.size);
+                        }
+                    },
+                )?;
+            }
+            if let Some((bytes, d)) = &index {
+                to.client.push_manifest(n, &d.media_type, bytes)?;
+            }
+            Ok(())
+        })?;
+        if let Some(tag) = to.store.find_tag(&n.to_string())? {
+            to.store.tag(&tag.name, &tag.id, Some(&descriptor.digest))?;
         }
-        to.client.push_manifest(n, &descriptor.media_type, &bytes)?;
     }
     Ok(descriptor)
+}
+
+/// A task of the log that fails as a command does.
+fn task(
+    tasks: Tasks<'_>,
+    what: &str,
+    run: impl FnOnce(StepId) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let mut failed = None;
+    let result = tasks.run(what, |id| {
+        run(id).map_err(|e| {
+            let told = match e.kind {
+                Kind::Interrupted => BuildError::Interrupted,
+                _ => BuildError::Usage { message: e.message.clone(), help: None },
+            };
+            failed = Some(e);
+            told
+        })
+    });
+    result.map_err(|e| failed.unwrap_or_else(|| e.into()))
 }
 
 fn archive(
