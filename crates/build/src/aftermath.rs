@@ -130,6 +130,7 @@ fn outside(stage: &Stage) -> Run {
         security: None,
         mounts: Vec::new(),
         always: false,
+        chain: false,
         script: None,
     }
 }

@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use oci::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use crate::reason::RunReason;
 
 /// Number of a step within a build.
 pub type StepId = u32;
@@ -50,54 +52,13 @@ pub enum Stream {
 }
 
 /// Which rule of the cache gave a hit (DESIGN: look-up order).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HitRule {
     /// A record of the same step on the same parent.
     SameParent,
     /// A record of the same step whose observations are the same on this parent.
     SameObservations,
-}
-
-/// Why a step ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "why")]
-pub enum RunReason {
-    /// There is no earlier run of this step.
-    First,
-    /// The step was run before, but on another parent, and what it learned there is not known.
-    ParentChanged,
-    /// Something that the step learned of its parent is otherwise now.
-    InputChanged {
-        /// Path in the step's root; empty if it is no file.
-        path: String,
-        /// What about it: `content`, `attributes`, `names in it`, `is gone`, `is new`.
-        how: String,
-        /// The step that the path comes from now.
-        origin: Option<String>,
-    },
-    /// The earlier result is not in the store any more.
-    Pruned,
-    /// A step that runs nothing (COPY, ADD, WORKDIR) is computed on its new parent.
-    Recomputed,
-    /// `--no-cache` or `--no-cache-filter`.
-    NoCache,
-}
-
-impl RunReason {
-    /// The reason as a short text; none where there is nothing to explain.
-    pub fn text(&self) -> Option<String> {
-        Some(match self {
-            RunReason::First => return None,
-            RunReason::ParentChanged | RunReason::Recomputed => "what lies below it changed".to_owned(),
-            RunReason::Pruned => "its earlier result was pruned".to_owned(),
-            RunReason::NoCache => "--no-cache".to_owned(),
-            RunReason::InputChanged { path, how, origin } => {
-                let from = origin.as_ref().map(|o| format!(" ({o})")).unwrap_or_default();
-                if path.is_empty() { format!("{how} changed{from}") } else { format!("{path} {how}{from}") }
-            }
-        })
-    }
 }
 
 /// One event.
@@ -167,7 +128,7 @@ pub enum Event {
         /// How long it took.
         took: Duration,
         /// Why it ran; none for tasks.
-        reason: Option<RunReason>,
+        reason: Option<Box<RunReason>>,
         /// Its layer, where it made one.
         layer: Option<Digest>,
         /// Bytes of file content that the layer holds.

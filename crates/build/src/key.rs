@@ -11,6 +11,7 @@
 //! | | `cwd`, `user`, `network`, `security`, `platform`, `hostname`, `hosts`, `shm`, `ulimits` | as given | |
 //! | | `mounts` | definition; bind: digest of the mounted files (names, types, modes, owners, contents; no times) | cache mounts and secrets: definition only |
 //! | | `script` | name and digest of a heredoc script | |
+//! | | `cache` | `chain` with `RUN --cache=chain` | so that what was taken by another rule is none of its results |
 //! | | `barrier` | digest of what the stage's ADDs downloaded so far | a common way to make a step run again |
 //! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
 //! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |

@@ -11,6 +11,7 @@
 //! [`build`] does all but the last. What happens is told to a [`Listener`] as [`Event`]s; nothing here prints or reads the
 //! environment.
 
+pub mod account;
 mod aftermath;
 mod archive;
 pub mod bases;
@@ -33,10 +34,14 @@ pub mod listing;
 pub mod load;
 mod lookup;
 mod mask;
+pub mod masking;
+mod noise;
+mod notes;
 pub mod observe;
 pub mod options;
 pub mod plan;
 mod preflight;
+pub mod reason;
 mod solve;
 mod sshagent;
 mod state;
@@ -44,7 +49,9 @@ mod steps;
 pub mod tasks;
 #[cfg(test)]
 mod testkit;
+pub mod textdiff;
 pub mod users;
+mod why;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,14 +61,15 @@ use std::time::{Duration, Instant};
 use dockerfile::ignore::Matcher;
 use store::Store;
 
+use crate::account::{BuildEnd, BuildRecord};
+pub use crate::account::{Rebased, rebased};
 pub use crate::aftermath::{Failure, Left};
 pub use crate::date::{Base, at_epoch};
 pub use crate::error::BuildError;
 pub use crate::events::{Event, Listener, StepId, StepInfo};
 pub use crate::finish::{Built, diff_id};
 use crate::input::{Files, Place};
-pub use crate::options::{CacheMode, NamedContext, NetworkMode, Options, Secret};
-pub use crate::solve::StepReport;
+pub use crate::options::{CacheMode, Cutoff, NamedContext, NetworkMode, Options, Secret};
 pub use crate::tasks::{Ids, Tasks};
 
 /// A build, as asked for.
@@ -86,16 +94,10 @@ pub struct Outcome {
     pub base: Base,
     /// SOURCE_DATE_EPOCH, if there is one.
     pub epoch: Option<i64>,
-    /// Steps that ran.
-    pub ran: usize,
-    /// Steps whose earlier result was used.
-    pub cached: usize,
-    /// What the used results took when they ran.
-    pub saved: Duration,
-    /// Steps that a cache that knows only chains of steps (Docker's) would have run, and what they took when they last ran.
-    pub chain_ran: usize,
-    /// See `chain_ran`.
-    pub chain_took: Duration,
+    /// What happened to every step.
+    pub account: BuildRecord,
+    /// Base images that were others than in the build before, and what was kept nevertheless.
+    pub rebased: Vec<Rebased>,
     /// How long the build took.
     pub took: Duration,
 }
@@ -123,22 +125,72 @@ pub fn build_or_left(
     cancel: Arc<AtomicBool>,
 ) -> Result<Outcome, Failure> {
     let began = Instant::now();
+    let plan = planned(store, client, request, listener, &cancel)?;
+    if request.options.no_cache_mounts {
+        clear_cache_mounts(store, &plan, &request.options, listener, &cancel)?;
+    }
+    let solver = solver(store, client, request, &plan, listener, &cancel)?;
+    listener.event(Event::Planned { steps: solver.step_infos() });
+    let base = finish::base(&plan);
+    let image = solver.run().and_then(|target| {
+        let image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
+        match plan.epoch {
+            Some(epoch) if request.options.reproducible => at_epoch(store, &image, base, epoch, true),
+            _ => date::keep(store, &image).map(|()| image),
+        }
+    });
+    let mut account = solver.account();
+    account.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let as_before = |s: &account::StepRecord| s.rule == Some(events::HitRule::SameParent);
+    let rebased = match account.steps().all(|(_, s)| as_before(s)) {
+        true => Vec::new(),
+        false => rebased(&account, solver.past_if(|b| b.end == BuildEnd::Ok)),
+    };
+    match &image {
+        Ok(image) => account.image = Some(image.id),
+        Err(e) => {
+            let interrupted = matches!(e.root(), BuildError::Interrupted);
+            account.end = if interrupted { BuildEnd::Interrupted } else { BuildEnd::Failed };
+            account.error = Some(solver.masker.text(&images::chain_text(e)));
+        }
+    }
+    if let Err(e) = account::keep(store, &account) {
+        let text = format!("the log of builds cannot be written: {}", images::chain_text(&e));
+        listener.event(Event::Warning { text, line: None });
+    }
+    let image = match image {
+        Ok(image) => image,
+        Err(error) => {
+            let left = solver.remains().map(|r| Box::new(Left::new(plan, r)));
+            return Err(Failure { error, left });
+        }
+    };
+    Ok(Outcome { image, base, epoch: plan.epoch, account, rebased, took: began.elapsed() })
+}
+
+/// Parses, plans and checks.
+fn planned(
+    store: &Store,
+    client: Option<&registry::Client>,
+    request: &Request,
+    listener: &dyn Listener,
+    cancel: &AtomicBool,
+) -> Result<plan::Plan, BuildError> {
     let parsed = dockerfile::parse(&request.input.text);
     if parsed.diagnostics.iter().any(dockerfile::Diagnostic::is_error) {
         return Err(BuildError::Dockerfile {
             file: request.input.name.clone(),
             diagnostics: parsed.diagnostics,
-        }
-        .into());
+        });
     }
     for d in &parsed.diagnostics {
         listener.event(Event::Warning { text: d.message.clone(), line: Some(d.line) });
     }
     let options = &request.options;
     let tasks = Tasks { listener, ids: &request.ids };
-    let resolver = bases::Resolver::new(store, &options.contexts, client, options.pull, tasks);
-    let fetcher =
-        fetch::Fetcher { store, client, secrets: &options.secrets, ssh: &options.ssh, cancel: &cancel };
+    let resolver =
+        bases::Resolver::new(store, &options.contexts, client, options.pull && client.is_some(), tasks);
+    let fetcher = fetch::Fetcher { store, client, secrets: &options.secrets, ssh: &options.ssh, cancel };
     let choices = date::resolve(&parsed.file, request, &fetcher)?;
     let plan = plan::plan(&parsed.file, &choices, &resolver).map_err(plan_error)?;
     for w in &plan.warnings {
@@ -147,57 +199,47 @@ pub fn build_or_left(
     foreign::check(&plan)?;
     check(request, &parsed, &plan, listener)?;
     preflight::check(&plan, options)?;
-    if options.no_cache_mounts {
-        clear_cache_mounts(store, &plan, options, listener, &cancel)?;
-    }
-    let mut solver = solve::Solver::new(store, &plan, options, listener, cancel.clone());
+    Ok(plan)
+}
+
+/// A solver with everything that the plan takes from contexts.
+fn solver<'a>(
+    store: &'a Store,
+    client: Option<&'a registry::Client>,
+    request: &'a Request,
+    plan: &'a plan::Plan,
+    listener: &'a dyn Listener,
+    cancel: &Arc<AtomicBool>,
+) -> Result<solve::Solver<'a>, BuildError> {
+    let mut solver = solve::Solver::new(store, plan, &request.options, listener, cancel.clone());
     solver.client = client;
-    read_contexts(store, request, &mut solver, &tasks, &cancel)?;
+    let tasks = Tasks { listener, ids: &request.ids };
+    read_contexts(store, request, &mut solver, &tasks, cancel)?;
+    solver.header = header(request, plan, &solver.masker);
     solver.number(&request.ids);
-    listener.event(Event::Planned { steps: solver.step_infos() });
-    let target = match solver.run() {
-        Ok(t) => t,
-        Err(error) => {
-            let left = solver.remains().map(|r| Box::new(Left::new(plan, r)));
-            return Err(Failure { error, left });
-        }
+    Ok(solver)
+}
+
+/// What a build is of.
+fn header(request: &Request, plan: &plan::Plan, masker: &masking::Masker) -> BuildRecord {
+    let context = match &request.files {
+        Files::None => "-".to_owned(),
+        Files::Dir(dir) => dir.canonicalize().unwrap_or_else(|_| dir.clone()).display().to_string(),
+        Files::Fetched(context) => context.label().to_owned(),
     };
-    let mut image = finish::finish(store, &plan, &target, &|i| solver.wait_for(i).ok())?;
-    let base = finish::base(&plan);
-    match plan.epoch {
-        Some(epoch) if options.reproducible => image = at_epoch(store, &image, base, epoch, true)?,
-        _ => date::keep(store, &image)?,
+    let options = &request.options;
+    let args = options.choices.build_args.iter();
+    BuildRecord {
+        began: oci::Time::now().rfc3339(),
+        context,
+        dockerfile: request.input.name.clone(),
+        target: options.choices.target.clone(),
+        platform: plan.stages.get(plan.target).map(|s| s.platform.to_string()).unwrap_or_default(),
+        cache: options.cache,
+        cutoff: options.cutoff,
+        build_args: args.map(|(k, v)| (k.clone(), masker.value(k, v))).collect(),
+        ..BuildRecord::default()
     }
-    let mut outcome = Outcome {
-        image,
-        base,
-        epoch: plan.epoch,
-        ran: 0,
-        cached: 0,
-        saved: Duration::ZERO,
-        chain_ran: 0,
-        chain_took: Duration::ZERO,
-        took: Duration::ZERO,
-    };
-    for i in 0..plan.stages.len() {
-        if !plan.stages[i].needed {
-            continue;
-        }
-        for s in solver.wait_for(i)?.steps {
-            if s.chain_would_run {
-                outcome.chain_ran += 1;
-                outcome.chain_took += s.duration;
-            }
-            if s.cached {
-                outcome.cached += 1;
-                outcome.saved += s.duration;
-            } else {
-                outcome.ran += 1;
-            }
-        }
-    }
-    outcome.took = began.elapsed();
-    Ok(outcome)
 }
 
 /// Runs the build checks with what the plan found out about the base images.

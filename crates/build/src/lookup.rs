@@ -1,4 +1,4 @@
-//! Finding an earlier result of a step, and saying why there is none.
+//! Finding an earlier result of a step.
 //!
 //! Two rules, in this order:
 //!
@@ -8,95 +8,163 @@
 //!
 //! Why rule 2 is right: everything that a step can learn of its parent passes through the view that serves it, and is an observation;
 //! equal answers make a step with the same key do the same. What a step never asked for shows through, as it would if it ran again.
-//! A record is used only if its list of observations is whole, can be read, and is of this version.
+//! A record is used only if its list of observations is whole, can be read, and is of this version. What a build asks for more strictly than
+//! an earlier one did, it gets: see `notes`.
 //!
 //! COPY, ADD and WORKDIR need no observations: they run nothing, so they are computed again on the new parent, and an equal layer is
 //! taken as the earlier one.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use oci::Time;
+use oci::{Kind, Tree};
 use store::{NewRecord, Record};
 
 use crate::error::BuildError;
-use crate::events::{Event, HitRule, RunReason, StepId};
+use crate::events::{Event, HitRule};
 use crate::key::{Key, chain};
-use crate::observe::{Difference, Recorded, decode, first_difference};
+use crate::notes::Notes;
+use crate::observe::{Difference, Fact, Recorded, decode, first_difference};
 use crate::options::CacheMode;
-use crate::solve::{Solver, StepReport};
+use crate::plan::{CopySource, Start, StepKind};
+use crate::solve::{At, Solver, StepReport};
 use crate::state::State;
 use crate::steps::Prepared;
 
 /// Records of one key that are looked at.
 pub(crate) const RECORDS: usize = 16;
 
+/// An earlier result that may be used.
+pub(crate) enum Found {
+    /// By the first rule.
+    SameParent(Box<Record>),
+    /// By the second one: with what the step observed, encoded and not.
+    Observed(Box<(Record, Vec<u8>, Recorded)>),
+}
+
 impl Solver<'_> {
-    /// An earlier result of a step that may be used on `parent`.
-    pub(crate) fn look_up(
-        &self,
-        id: StepId,
-        prepared: &Prepared<'_>,
-        parent: &State,
-    ) -> Result<Option<StepReport>, BuildError> {
-        if let Some(report) = self.look_up_same_parent(id, prepared.key(), parent)? {
-            return Ok(Some(report));
+    /// An earlier result of a step that may be used on `parent`. Nothing is changed, and nobody told.
+    pub(crate) fn find(&self, prepared: &Prepared<'_>, parent: &State) -> Result<Option<Found>, BuildError> {
+        if let Some(r) = self.find_same_parent(prepared.key(), parent)? {
+            return Ok(Some(Found::SameParent(Box::new(r))));
         }
         match prepared {
             Prepared::Run(run) if self.options.cache == CacheMode::Traced && run.may_be_observed() => {
-                self.look_up_observed(id, prepared, parent)
+                self.find_observed(prepared, parent)
             }
             _ => Ok(None),
         }
     }
 
     /// Rule 1 alone.
-    pub(crate) fn look_up_same_parent(
-        &self,
-        id: StepId,
-        key: &Key,
-        parent: &State,
-    ) -> Result<Option<StepReport>, BuildError> {
+    pub(crate) fn find_same_parent(&self, key: &Key, parent: &State) -> Result<Option<Record>, BuildError> {
         let found = self.store.record_by_parent(&key.digest, &parent.chain())?;
+        let Some(r) = found.filter(|r| Notes::of(r).count(self.options)) else { return Ok(None) };
         // A record whose layer was pruned is as good as none.
-        let Some(r) = found else { return Ok(None) };
-        if !self.store.has_layer(&r.layer)? {
-            return Ok(None);
-        }
-        self.store.record_used(r.id);
-        let (rule, saved) = (HitRule::SameParent, Duration::from_millis(r.duration_ms));
-        self.listener.event(Event::Cached { id, rule, layer: r.layer, saved, detail: None });
-        Ok(Some(report(id, &r, true)))
+        Ok(if self.store.has_layer(&r.layer)? { Some(r) } else { None })
     }
 
-    fn look_up_observed(
-        &self,
-        id: StepId,
-        prepared: &Prepared<'_>,
-        parent: &State,
-    ) -> Result<Option<StepReport>, BuildError> {
-        let key = prepared.key();
-        for r in self.store.records(&key.digest, RECORDS)? {
-            if !r.has_observations || !self.store.has_layer(&r.layer)? {
+    fn find_observed(&self, prepared: &Prepared<'_>, parent: &State) -> Result<Option<Found>, BuildError> {
+        for r in self.store.records(&prepared.key().digest, RECORDS)? {
+            if !r.has_observations || !self.store.has_layer(&r.layer)? || !Notes::of(&r).count(self.options) {
                 continue;
             }
             let Some(bytes) = self.store.record_observations(r.id)? else { continue };
             let Some(recorded) = decode(&bytes) else { continue };
-            if self.difference(prepared, &recorded, parent)?.is_some() {
-                continue;
+            if self.difference(prepared, &recorded, parent)?.is_none() {
+                return Ok(Some(Found::Observed(Box::new((r, bytes, recorded)))));
             }
-            self.store.record_used(r.id);
-            self.stack(key, &r, bytes, parent)?;
-            let saved = Duration::from_millis(r.duration_ms);
-            let detail = Some(format!("nothing that it read changed ({} facts)", recorded.len()));
-            let rule = HitRule::SameObservations;
-            self.listener.event(Event::Cached { id, rule, layer: r.layer, saved, detail });
-            return Ok(Some(report(id, &r, false)));
         }
         Ok(None)
     }
 
+    /// Uses an earlier result, if there is one.
+    pub(crate) fn look_up(
+        &self,
+        at: At<'_>,
+        prepared: &Prepared<'_>,
+        parent: &State,
+    ) -> Result<Option<StepReport>, BuildError> {
+        let (record, rule, detail) = match self.find(prepared, parent)? {
+            None => return Ok(None),
+            Some(Found::SameParent(r)) => (*r, HitRule::SameParent, None),
+            Some(Found::Observed(found)) => {
+                let (r, bytes, recorded) = *found;
+                let detail = self.unchanged(at, &recorded, parent)?;
+                self.stack(prepared.key(), &r, bytes, parent)?;
+                (r, HitRule::SameObservations, Some(detail))
+            }
+        };
+        Ok(Some(self.use_record(at, &record, rule, detail)))
+    }
+
+    /// Takes an earlier result.
+    pub(crate) fn use_record(
+        &self,
+        at: At<'_>,
+        record: &Record,
+        rule: HitRule,
+        detail: Option<String>,
+    ) -> StepReport {
+        self.store.record_used(record.id);
+        let saved = Duration::from_millis(record.duration_ms);
+        self.listener.event(Event::Cached { id: at.id, rule, layer: record.layer, saved, detail });
+        let same_parent = rule == HitRule::SameParent;
+        StepReport {
+            layer: record.layer,
+            created: record.created,
+            duration: saved,
+            rule: Some(rule),
+            reason: None,
+            adopted: None,
+            same_parent,
+        }
+    }
+
+    /// `inputs unchanged: read 3 of 214 copied files`
+    pub(crate) fn unchanged(
+        &self,
+        at: At<'_>,
+        recorded: &Recorded,
+        parent: &State,
+    ) -> Result<String, BuildError> {
+        let copied = self.copied_layers(at, parent);
+        let mut of = 0;
+        for &n in &copied {
+            let Some(id) = parent.layers().get(n as usize) else { continue };
+            of += files_in(&*self.store.layer(id)?);
+        }
+        if of == 0 {
+            return Ok("inputs unchanged".to_owned());
+        }
+        let read = read_of(&*parent.tree(self.store)?, recorded, &copied).len();
+        let noun = if of == 1 { "file" } else { "files" };
+        Ok(format!("inputs unchanged: read {read} of {of} copied {noun}"))
+    }
+
+    /// The steps that made the layers which a step starts from, after those of the base: stage and number.
+    pub(crate) fn makers(&self, at: At<'_>) -> Vec<(usize, usize)> {
+        let mut out: Vec<(usize, usize)> = (0..at.number).rev().map(|n| (at.stage, n)).collect();
+        let mut stage = at.stage;
+        while let Start::Stage(b) = self.plan.stages[stage].start {
+            stage = b;
+            out.extend((0..self.plan.stages[stage].steps.len()).rev().map(|n| (stage, n)));
+        }
+        out.reverse();
+        out
+    }
+
+    /// Numbers of the layers among those of `parent` that were copied from the build context.
+    pub(crate) fn copied_layers(&self, at: At<'_>, parent: &State) -> HashSet<u32> {
+        let makers = self.makers(at);
+        let base = parent.layers().len().saturating_sub(makers.len());
+        let copies = |&(s, n): &(usize, usize)| copies_context(&self.plan.stages[s].steps[n].kind);
+        let numbers = makers.iter().enumerate().filter(|(_, m)| copies(m));
+        numbers.filter_map(|(i, _)| u32::try_from(base + i).ok()).collect()
+    }
+
     /// The first thing that a recorded run learned and that is otherwise on `parent`.
-    fn difference(
+    pub(crate) fn difference(
         &self,
         prepared: &Prepared<'_>,
         recorded: &Recorded,
@@ -128,6 +196,7 @@ impl Solver<'_> {
 
     /// Keeps a record of an old result on a new parent, so that the first rule finds it next time.
     fn stack(&self, key: &Key, r: &Record, observations: Vec<u8>, parent: &State) -> Result<(), BuildError> {
+        let notes = Notes { below: parent.layers().to_vec(), observed: true, noise: Notes::of(r).noise };
         let record = NewRecord {
             key: key.digest,
             parent: parent.chain(),
@@ -138,54 +207,27 @@ impl Solver<'_> {
             log: Vec::new(),
             observations: Some(observations),
             inputs: key.inputs.clone(),
+            notes: notes.text(),
         };
         Ok(self.store.batch().commit(vec![record], Vec::new())?)
     }
-
-    /// Why a step with earlier runs has to run: the first thing that the newest of them learned and that is otherwise now.
-    pub(crate) fn what_changed(
-        &self,
-        prepared: &Prepared<'_>,
-        earlier: &[Record],
-        parent: &State,
-    ) -> Result<RunReason, BuildError> {
-        if !matches!(prepared, Prepared::Run(_)) {
-            return Ok(RunReason::Recomputed);
-        }
-        if self.options.cache != CacheMode::Traced {
-            return Ok(RunReason::ParentChanged);
-        }
-        for r in earlier.iter().filter(|r| r.has_observations) {
-            let Some(bytes) = self.store.record_observations(r.id)? else { continue };
-            let Some(recorded) = decode(&bytes) else { continue };
-            return Ok(match self.difference(prepared, &recorded, parent)? {
-                None => RunReason::Pruned,
-                Some(d) => {
-                    let origin = self.origin(prepared, &d, parent)?;
-                    RunReason::InputChanged { path: d.path, how: d.how, origin }
-                }
-            });
-        }
-        Ok(RunReason::ParentChanged)
-    }
-
-    /// The step that a path of the root view comes from, on this parent.
-    fn origin(
-        &self,
-        prepared: &Prepared<'_>,
-        d: &Difference,
-        parent: &State,
-    ) -> Result<Option<String>, BuildError> {
-        let (Prepared::Run(_), 0) = (prepared, d.view) else { return Ok(None) };
-        let tree = parent.tree(self.store)?;
-        let Some(id) = tree.lookup(d.path.trim_start_matches('/').as_bytes()) else { return Ok(None) };
-        let layer = parent.layers().get(tree.inode(id).layer as usize);
-        Ok(layer.and_then(|l| self.title_of_layer(l)))
-    }
 }
 
-fn report(id: StepId, r: &Record, same_parent: bool) -> StepReport {
-    let created: Time = r.created;
-    let duration = Duration::from_millis(r.duration_ms);
-    StepReport { id, layer: r.layer, created, duration, cached: true, same_parent, chain_would_run: false }
+/// Whether a step takes files from the build context.
+pub(crate) fn copies_context(kind: &StepKind) -> bool {
+    matches!(kind, StepKind::Copy(c) if c.from.is_none() && c.sources.iter().any(|s| matches!(s, CopySource::Path(_))))
+}
+
+/// How many files a layer brings.
+pub(crate) fn files_in(layer: &oci::LayerIndex) -> usize {
+    layer.entries().iter().filter(|e| matches!(e.kind, Kind::File { .. } | Kind::HardLink { .. })).count()
+}
+
+/// The files of the root, among those that came with the layers of these numbers, whose bytes a step read.
+pub(crate) fn read_of(tree: &Tree, recorded: &Recorded, layers: &HashSet<u32>) -> Vec<Vec<u8>> {
+    let root = recorded.views.first().map_or(&[][..], Vec::as_slice);
+    let read = root.iter().filter(|o| matches!(o.fact, Fact::Content(_)));
+    let copied =
+        read.filter(|o| tree.lookup(&o.path).is_some_and(|id| layers.contains(&tree.inode(id).layer)));
+    copied.map(|o| o.path.clone()).collect()
 }

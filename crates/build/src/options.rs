@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::fetch::GitRef;
 use crate::plan::Choices;
 
@@ -55,13 +57,25 @@ pub enum NetworkMode {
 }
 
 /// Which rules of the cache are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CacheMode {
     /// A step is reused if nothing that it read changed.
     #[default]
     Traced,
     /// Docker's rule: a step is reused only on the same chain of steps.
     Chain,
+}
+
+/// When the result of a step that ran is taken as an earlier one (early cut-off).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cutoff {
+    /// They are equal in all but times.
+    #[default]
+    Exact,
+    /// Logs and the like do not count either: the list is that of `noise`.
+    Noise,
 }
 
 /// A build, as asked for.
@@ -73,6 +87,8 @@ pub struct Options {
     pub label: String,
     /// `--cache`.
     pub cache: CacheMode,
+    /// `--cutoff`.
+    pub cutoff: Cutoff,
     /// `--build-context`.
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--secret`.
@@ -117,6 +133,7 @@ impl Default for Options {
             choices: Choices::default(),
             label: String::new(),
             cache: CacheMode::Traced,
+            cutoff: Cutoff::Exact,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),

@@ -15,34 +15,49 @@ use std::time::{Duration, Instant};
 use oci::{Digest, LayerIndex, Time};
 use store::{NewRecord, Record, StepLock, Store};
 
+use crate::account::{BaseRecord, BuildRecord, StageRecord, StepEnd, StepRecord};
 use crate::context::{Context, Needed};
 use crate::error::BuildError;
 use crate::events::{Event, HitRule, Listener, RunReason, StepId, StepInfo};
 use crate::fetch::Fetcher;
-use crate::key::{Key, chain};
-use crate::lookup::RECORDS;
-use crate::options::Options;
-use crate::plan::{CopySource, Plan, Stage, Start, Step, StepKind};
+use crate::key::chain;
+use crate::lookup::{RECORDS, copies_context};
+use crate::masking::Masker;
+use crate::noise::same_but_noise;
+use crate::notes::Notes;
+use crate::options::{Cutoff, Options};
+use crate::plan::{BaseImage, CopySource, Plan, Stage, Start, Step, StepKind};
 use crate::state::State;
+use crate::steps::Prepared;
 use crate::tasks::Ids;
 
-/// What became of a step; the build's account.
+/// What became of a step.
 #[derive(Debug, Clone)]
-pub struct StepReport {
-    /// Which step.
-    pub id: StepId,
+pub(crate) struct StepReport {
     /// Its layer.
-    pub layer: Digest,
+    pub(crate) layer: Digest,
     /// When its record was made.
-    pub created: Time,
+    pub(crate) created: Time,
     /// How long it took when it ran.
-    pub duration: Duration,
-    /// Whether an earlier result was used.
-    pub cached: bool,
+    pub(crate) duration: Duration,
+    /// The rule by which an earlier result was used; none if it ran.
+    pub(crate) rule: Option<HitRule>,
+    /// Why it ran.
+    pub(crate) reason: Option<RunReason>,
+    /// By which rule its result was taken as an earlier one.
+    pub(crate) adopted: Option<Cutoff>,
     /// Whether the record was one on the same parent.
-    pub same_parent: bool,
-    /// Whether a cache that knows only chains would have run the step.
-    pub chain_would_run: bool,
+    pub(crate) same_parent: bool,
+}
+
+/// A step and its place: what it is called everywhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'p> {
+    pub(crate) id: StepId,
+    /// Number of its stage, and its own in that.
+    pub(crate) stage: usize,
+    pub(crate) number: usize,
+    pub(crate) step: &'p Step,
 }
 
 /// A finished stage.
@@ -69,12 +84,20 @@ pub(crate) struct Solver<'a> {
     pub(crate) locals: BTreeMap<String, Arc<Context>>,
     /// The network, if there is one.
     pub(crate) client: Option<&'a registry::Client>,
-    results: Vec<OnceLock<Finished>>,
-    /// What made each layer, for people.
-    titles: Mutex<BTreeMap<Digest, String>>,
+    /// What the build is of: its account without what happens.
+    pub(crate) header: BuildRecord,
+    /// Earlier builds, when somebody asks for them.
+    pub(crate) past: OnceLock<Vec<BuildRecord>>,
+    /// Knows what looks like a secret.
+    pub(crate) masker: Masker,
+    /// What has happened to each step so far.
+    steps: Mutex<BTreeMap<StepId, StepRecord>>,
+    /// The layers that each stage starts from, once that is known.
+    below: Vec<OnceLock<Vec<Digest>>>,
+    pub(crate) results: Vec<OnceLock<Finished>>,
     progress: Mutex<Progress>,
     changed: Condvar,
-    first_id: Vec<StepId>,
+    pub(crate) first_id: Vec<StepId>,
 }
 
 #[derive(Default)]
@@ -137,7 +160,6 @@ struct Kept {
     reason: RunReason,
     took: Duration,
     ran: Ran,
-    no_cache: bool,
 }
 
 /// What a step that was not in the cache came to.
@@ -165,8 +187,12 @@ impl<'a> Solver<'a> {
             context: OnceLock::new(),
             locals: BTreeMap::new(),
             client: None,
+            header: BuildRecord::default(),
+            past: OnceLock::new(),
+            masker: masker(plan, options),
+            steps: Mutex::default(),
+            below: plan.stages.iter().map(|_| OnceLock::new()).collect(),
             results: plan.stages.iter().map(|_| OnceLock::new()).collect(),
-            titles: Mutex::default(),
             progress: Mutex::default(),
             changed: Condvar::new(),
             first_id: vec![0; plan.stages.len()],
@@ -181,6 +207,71 @@ impl<'a> Solver<'a> {
             *first = id;
             id += stage.steps.len() as StepId;
         }
+        let blank: Vec<StepRecord> = self
+            .step_infos()
+            .into_iter()
+            .filter_map(|info| {
+                let step = self.steps_at().find(|at| at.id == info.id)?.step;
+                Some(blank(info, step, &self.masker))
+            })
+            .collect();
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.extend(blank.into_iter().map(|s| (s.id, s)));
+    }
+
+    /// The steps of all needed stages.
+    pub(crate) fn steps_at(&self) -> impl Iterator<Item = At<'a>> {
+        let plan = self.plan;
+        let first = self.first_id.clone();
+        plan.stages.iter().enumerate().filter(|(_, s)| s.needed).flat_map(move |(stage, s)| {
+            let first = first[stage];
+            s.steps.iter().enumerate().map(move |(number, step)| At {
+                id: first + number as StepId,
+                stage,
+                number,
+                step,
+            })
+        })
+    }
+
+    /// Writes down what happens to a step.
+    pub(crate) fn note(&self, id: StepId, f: impl FnOnce(&mut StepRecord)) {
+        if let Some(s) = self.steps.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id) {
+            f(s);
+        }
+    }
+
+    /// What a stage starts from, written down.
+    pub(crate) fn note_below(&self, stage: usize, layers: &[Digest]) {
+        let _ = self.below[stage].set(layers.to_vec());
+    }
+
+    /// What has happened so far.
+    pub(crate) fn account(&self) -> BuildRecord {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = self.plan.stages.iter().enumerate().filter(|(_, s)| s.needed).map(|(i, s)| {
+            let base = match &s.start {
+                Start::Image(image) => Some(BaseRecord {
+                    name: image.name.clone(),
+                    digest: base_digest(image),
+                    layers: image.layers.len(),
+                }),
+                _ => None,
+            };
+            let starts_from = match &s.start {
+                Start::Stage(b) => Some(self.plan.stages[*b].name.clone()),
+                _ => None,
+            };
+            let ids = (0..s.steps.len()).map(|n| self.first_id[i] + n as StepId);
+            StageRecord {
+                name: s.name.clone(),
+                base,
+                starts_from,
+                below: self.below[i].get().cloned().unwrap_or_default(),
+                steps: ids.filter_map(|id| steps.get(&id).cloned()).collect(),
+            }
+        });
+        BuildRecord { stages: stages.collect(), ..self.header.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -396,19 +487,24 @@ impl<'a> Solver<'a> {
                 .into());
             }
         };
+        self.note_below(i, state.layers());
         let mut steps = Vec::new();
         for (n, step) in stage.steps.iter().enumerate() {
             let id = self.first_id[i] + n as StepId;
-            match self.step(id, stage, step, &state, &mut barrier) {
-                Ok(mut report) => {
+            let at = At { id, stage: i, number: n, step };
+            match self.step(at, stage, &state, &mut barrier) {
+                Ok(report) => {
                     state = state.push(report.layer);
-                    self.name_layer(report.layer, step);
                     chain_missed |= !report.same_parent;
-                    report.chain_would_run = chain_missed;
+                    self.note(id, |s| ended(s, &report, chain_missed));
                     steps.push(report);
                 }
                 Err(e) => {
                     let stopped = matches!(e.root(), BuildError::Interrupted);
+                    self.note(id, |s| {
+                        s.end = if stopped { StepEnd::Canceled } else { StepEnd::Failed };
+                        s.note = Some(self.masker.text(&crate::images::chain_text(&e)));
+                    });
                     self.listener.event(if stopped {
                         Event::Canceled { id }
                     } else {
@@ -431,21 +527,8 @@ impl<'a> Solver<'a> {
         Ok(Finished { state, steps, chain_missed, barrier })
     }
 
-    fn name_layer(&self, layer: Digest, step: &Step) {
-        let title = match step.lines {
-            Some((line, _)) => format!("{} on line {line}", step.title),
-            None => step.title.clone(),
-        };
-        self.titles.lock().unwrap_or_else(PoisonError::into_inner).entry(layer).or_insert(title);
-    }
-
-    /// The step of this build that made a layer, for people.
-    pub(crate) fn title_of_layer(&self, layer: &Digest) -> Option<String> {
-        self.titles.lock().unwrap_or_else(PoisonError::into_inner).get(layer).cloned()
-    }
-
     /// A directory given with `--build-context` that a stage starts from: its files as one layer.
-    fn local_state(&self, name: &str) -> Result<State, BuildError> {
+    pub(crate) fn local_state(&self, name: &str) -> Result<State, BuildError> {
         let Some(context) = self.locals.get(name) else { return Ok(State::empty()) };
         if context.layer.is_empty() {
             return Ok(State::empty());
@@ -474,20 +557,24 @@ impl<'a> Solver<'a> {
 
     fn step(
         &self,
-        id: StepId,
-        stage: &Stage,
-        step: &Step,
+        at: At<'a>,
+        stage: &'a Stage,
         parent: &State,
         barrier: &mut Option<Digest>,
     ) -> Result<StepReport, BuildError> {
+        let (id, step) = (at.id, at.step);
         if self.is_cancelled() {
             return Err(BuildError::Interrupted);
         }
         self.listener.event(Event::Started { id });
         let prepared = self.prepare(stage, step, barrier)?;
         let key = prepared.key();
+        self.note(id, |s| {
+            s.key = Some(key.digest);
+            s.parent = Some(parent.chain());
+        });
         let afresh = step.no_cache || matches!(&step.kind, StepKind::Run(r) if r.always);
-        if !afresh && let Some(report) = self.look_up(id, &prepared, parent)? {
+        if !afresh && let Some(report) = self.look_up(at, &prepared, parent)? {
             return Ok(report);
         }
         let place = chain(&parent.chain(), &key.digest);
@@ -505,53 +592,77 @@ impl<'a> Solver<'a> {
             Err(e) => return Err(e.into()),
         };
         // Since the look-up another build may have finished this step, whether or not it was waited for.
-        if !afresh && let Some(report) = self.look_up_same_parent(id, key, parent)? {
-            return Ok(report);
+        if !afresh && let Some(r) = self.find_same_parent(key, parent)? {
+            return Ok(self.use_record(at, &r, HitRule::SameParent, None));
         }
         let earlier = self.store.records(&key.digest, RECORDS)?;
-        let reason = match (afresh, earlier.first()) {
-            (true, _) => RunReason::NoCache,
-            (false, Some(_)) => self.what_changed(&prepared, &earlier, parent)?,
-            (false, None) => RunReason::First,
+        let reason = match afresh {
+            true => RunReason::NoCache,
+            false => self.what_changed(at, &prepared, &earlier, parent)?,
         };
+        self.note(id, |s| s.reason = Some(reason.clone()));
         let permit = self.permit()?;
         let began = Instant::now();
         let ran = prepared.execute(self, id, parent)?;
         drop(permit);
-        let ran = Kept { reason, took: began.elapsed(), ran, no_cache: step.no_cache };
-        self.keep(id, key, parent, &earlier, ran, lock)
+        let ran = Kept { reason, took: began.elapsed(), ran };
+        self.keep(at, &prepared, parent, &earlier, ran, lock)
+    }
+
+    /// The earlier layer that counts as the result of a step that ran, and by which rule.
+    fn earlier_layer<'r>(
+        &self,
+        ran: &Ran,
+        earlier: &'r [Record],
+        is_run: bool,
+        parent: &State,
+    ) -> Result<Option<(&'r Record, Cutoff)>, BuildError> {
+        let layers = || earlier.iter().filter_map(|r| Some((r, self.store.layer(&r.layer).ok()?)));
+        let plain = ran.layer.without_times();
+        if let Some((r, _)) = layers().find(|(_, old)| old.without_times() == plain) {
+            return Ok(Some((r, Cutoff::Exact)));
+        }
+        if !is_run || self.options.cutoff != Cutoff::Noise {
+            return Ok(None);
+        }
+        let tree = parent.tree(self.store)?;
+        let found = layers().find(|(_, old)| same_but_noise(&ran.layer, old, &tree, self.store));
+        Ok(found.map(|(r, _)| (r, Cutoff::Noise)))
     }
 
     /// Keeps the result of a step that ran; takes an earlier layer instead if it is the same in all but times.
     fn keep(
         &self,
-        id: StepId,
-        key: &Key,
+        at: At<'_>,
+        prepared: &Prepared<'_>,
         parent: &State,
         earlier: &[Record],
         kept: Kept,
         lock: StepLock,
     ) -> Result<StepReport, BuildError> {
-        let Kept { reason, took, ran, no_cache } = kept;
-        let mut created = Time::now();
-        let mut adopted = None;
-        if !no_cache {
-            let plain = ran.layer.without_times();
-            for r in earlier {
-                if let Ok(old) = self.store.layer(&r.layer)
-                    && old.without_times() == plain
-                {
-                    adopted = Some(r.layer);
-                    created = r.created;
-                    break;
-                }
-            }
+        let Kept { mut reason, took, ran } = kept;
+        let (id, key) = (at.id, prepared.key());
+        let is_run = matches!(prepared, Prepared::Run(_));
+        let adopted = match at.step.no_cache {
+            true => None,
+            false => self.earlier_layer(&ran, earlier, is_run, parent)?,
+        };
+        let other_files =
+            |r: &RunReason| matches!(r, RunReason::StepChanged { input, .. } if input == "files");
+        if other_files(&reason)
+            && let Some(files) = self.which_files(at, &ran.layer)
+        {
+            reason = files;
         }
         let bytes = ran.layer.content_bytes();
         let layer = match adopted {
-            Some(l) => l,
+            Some((r, _)) => r.layer,
             None => ran.batch.add_layer(&ran.layer)?,
         };
+        let created = adopted.map_or_else(Time::now, |(r, _)| r.created);
+        let adopted = adopted.map(|(_, how)| how);
+        let noise = adopted == Some(Cutoff::Noise);
+        let notes = Notes { below: parent.layers().to_vec(), observed: false, noise };
         let record = NewRecord {
             key: key.digest,
             parent: parent.chain(),
@@ -562,38 +673,91 @@ impl<'a> Solver<'a> {
             log: ran.log,
             observations: ran.observations,
             inputs: key.inputs.clone(),
+            notes: notes.text(),
         };
         ran.batch.commit(vec![record], vec![lock])?;
         // A copy runs nothing: where it gives what it gave before, it counts as reused.
         let pure = reason == RunReason::Recomputed;
-        if pure && let Some(layer) = adopted {
-            self.listener.event(Event::Cached {
-                id,
-                rule: HitRule::SameObservations,
+        if pure && adopted.is_some() {
+            let (rule, saved) = (HitRule::SameObservations, Duration::ZERO);
+            self.listener.event(Event::Cached { id, rule, layer, saved, detail: None });
+            return Ok(StepReport {
                 layer,
-                saved: Duration::ZERO,
-                detail: None,
-            });
-        } else {
-            let reason = if pure { RunReason::ParentChanged } else { reason };
-            self.listener.event(Event::Done {
-                id,
-                took,
-                reason: Some(reason),
-                layer: Some(layer),
-                bytes,
-                adopted: adopted.is_some(),
+                created,
+                duration: took,
+                rule: Some(rule),
+                reason: None,
+                adopted: None,
+                same_parent: false,
             });
         }
-        let cached = pure && adopted.is_some();
-        Ok(StepReport {
+        let reason = if pure { RunReason::ParentChanged { origin: None } } else { reason };
+        self.listener.event(Event::Done {
             id,
-            layer,
-            created,
-            duration: took,
-            cached,
-            same_parent: false,
-            chain_would_run: false,
-        })
+            took,
+            reason: Some(Box::new(reason.clone())),
+            layer: Some(layer),
+            bytes,
+            adopted: adopted.is_some(),
+        });
+        let reason = Some(reason);
+        Ok(StepReport { layer, created, duration: took, rule: None, reason, adopted, same_parent: false })
     }
+}
+
+/// A step of which nothing is known yet.
+fn blank(info: StepInfo, step: &Step, masker: &Masker) -> StepRecord {
+    StepRecord {
+        id: info.id,
+        place: info.place,
+        title: masker.text(&info.name),
+        lines: info.lines,
+        kind: crate::why::kind_of(&step.kind).to_owned(),
+        copies_context: copies_context(&step.kind),
+        end: StepEnd::NotReached,
+        rule: None,
+        reason: None,
+        adopted: None,
+        note: None,
+        key: None,
+        parent: None,
+        layer: None,
+        took_ms: 0,
+        ran_ms: 0,
+        chain_would_run: false,
+    }
+}
+
+/// Writes down how a step ended.
+fn ended(s: &mut StepRecord, report: &StepReport, chain_would_run: bool) {
+    let ran_ms = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
+    s.end = if report.rule.is_some() { StepEnd::Cached } else { StepEnd::Ran };
+    s.rule = report.rule;
+    s.reason.clone_from(&report.reason);
+    s.adopted = report.adopted;
+    s.layer = Some(report.layer);
+    s.took_ms = if report.rule.is_some() { 0 } else { ran_ms };
+    s.ran_ms = ran_ms;
+    s.chain_would_run = chain_would_run;
+}
+
+/// What names a base image: the digest of its manifest or, where that is not known, the chain of its layers.
+pub(crate) fn base_digest(image: &BaseImage) -> Digest {
+    image.digest.unwrap_or_else(|| State::of_layers(image.layers.clone()).chain())
+}
+
+/// Knows the values of all variables of a build that look like secrets.
+fn masker(plan: &Plan, options: &Options) -> Masker {
+    let mut out = Masker::default();
+    options.choices.build_args.iter().for_each(|(k, v)| out.learn(k, v));
+    for stage in plan.stages.iter().filter(|s| s.needed) {
+        let set = stage.config.config.env.iter().filter_map(|e| e.split_once('='));
+        set.for_each(|(k, v)| out.learn(k, v));
+        for step in &stage.steps {
+            if let StepKind::Run(run) = &step.kind {
+                run.env.iter().for_each(|(k, v)| out.learn(k, v));
+            }
+        }
+    }
+    out
 }

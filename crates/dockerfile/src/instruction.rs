@@ -173,6 +173,8 @@ pub struct RunInst {
     pub network: Option<String>,
     /// `--security`: `sandbox` or `insecure`.
     pub security: Option<String>,
+    /// `--cache`: `traced` or `chain`. Ours; BuildKit does not know it.
+    pub cache: Option<String>,
     /// The values of `--device`, for [`crate::mount::Device::parse`]; they are checked.
     pub devices: Vec<String>,
     /// `--no-cache`: it runs in every build. Not BuildKit's.

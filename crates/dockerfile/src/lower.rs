@@ -282,6 +282,7 @@ impl Lower<'_> {
             ("mount", Kind::Many),
             ("network", Kind::One),
             ("security", Kind::One),
+            ("cache", Kind::One),
             ("device", Kind::Many),
             ("no-cache", Kind::Bool),
         ]);
@@ -290,6 +291,7 @@ impl Lower<'_> {
             mounts: flags.many("mount"),
             network: flags.given_value("network"),
             security: flags.given_value("security"),
+            cache: flags.given_value("cache"),
             devices: flags.many("device"),
             no_cache: flags.bool("no-cache").unwrap_or(false),
             heredocs: self.node.heredocs.clone(),
@@ -306,6 +308,7 @@ impl Lower<'_> {
         }
         self.one_of(&flags, "network", &["default", "none", "host"]);
         self.one_of(&flags, "security", &["sandbox", "insecure"]);
+        self.one_of(&flags, "cache", &["traced", "chain"]);
         run
     }
 

@@ -122,6 +122,9 @@ pub(crate) struct BuildArgs {
     /// Which earlier results may be used: traced (nothing that the step read changed) or chain (Docker's rule)
     #[arg(long, value_name = "RULE", default_value = "traced")]
     pub(crate) cache: String,
+    /// When a result counts as an earlier one: exact (all but times is equal) or noise (logs of apt and the like do not count either)
+    #[arg(long, value_name = "RULE", default_value = "exact")]
+    pub(crate) cutoff: String,
     /// Do not use earlier results for these stages (repeatable, comma list)
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,

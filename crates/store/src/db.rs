@@ -11,6 +11,7 @@
 //! images tell ([`rebuild`]). That needs the store alone: a process that still has the old one open would, at its end, remove
 //! the new one's log by name. Damage that is found later leaves the marker `db.sqlite.suspect`, and the next open acts on it.
 
+mod builds;
 mod rebuild;
 mod records;
 mod tars;
@@ -31,9 +32,10 @@ use crate::sys::{Root, lock};
 const BUSY: Duration = Duration::from_secs(20);
 
 /// Steps from an empty database to the present one. Never change one that was released; append.
-const MIGRATIONS: &[&str] = &[concat!(
-    // id is never used twice, so that a number noted somewhere does not lead to another record.
-    "CREATE TABLE records (
+const MIGRATIONS: &[&str] = &[
+    concat!(
+        // id is never used twice, so that a number noted somewhere does not lead to another record.
+        "CREATE TABLE records (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         key BLOB NOT NULL,
         parent BLOB NOT NULL,
@@ -47,15 +49,15 @@ const MIGRATIONS: &[&str] = &[concat!(
         has_observations INTEGER NOT NULL);
     CREATE UNIQUE INDEX records_key_parent ON records (key, parent);
     CREATE INDEX records_layer ON records (layer);",
-    // zstd; size is that of the bytes before.
-    "CREATE TABLE record_data (
+        // zstd; size is that of the bytes before.
+        "CREATE TABLE record_data (
         record INTEGER NOT NULL REFERENCES records (id) ON DELETE CASCADE,
         what TEXT NOT NULL,
         size INTEGER NOT NULL,
         bytes BLOB NOT NULL,
         PRIMARY KEY (record, what));",
-    // size is NULL and written is 0 where the row comes from an image's config alone.
-    "CREATE TABLE tars (
+        // size is NULL and written is 0 where the row comes from an image's config alone.
+        "CREATE TABLE tars (
         diff_id BLOB PRIMARY KEY,
         layer BLOB NOT NULL,
         size INTEGER,
@@ -68,7 +70,17 @@ const MIGRATIONS: &[&str] = &[concat!(
         size INTEGER NOT NULL,
         PRIMARY KEY (diff_id, digest)) WITHOUT ROWID;
     CREATE INDEX tar_blobs_digest ON tar_blobs (digest);",
-)];
+    ),
+    concat!(
+        "ALTER TABLE records ADD COLUMN notes TEXT NOT NULL DEFAULT '';",
+        // zstd; size is that of the bytes before.
+        "CREATE TABLE builds (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        created_secs INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        bytes BLOB NOT NULL);",
+    ),
+];
 
 /// What a query can fail with.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 //!   blobs/sha256/<hex>      compressed layers as they came, configs, manifests
 //!   images/<hex>.json       an image: config, manifest, layers
 //!   images/tags/<hex>.json  a tag: name, image; <hex> is the sha256 of the name
-//!   db.sqlite               records of past steps, tars and blobs of layers (db.sqlite-wal, db.sqlite-shm are SQLite's)
+//!   db.sqlite               records of past steps and builds, tars and blobs of layers (db.sqlite-wal, db.sqlite-shm are SQLite's)
 //!   mounts/<hex>/           cache mounts of RUN steps: see `mounts`
 //!   memo/<hex>              bytes by name that may be lost at any time
 //!   tmp/<session>/          what a running process has not committed yet, and its scratch directories
@@ -36,10 +36,11 @@
 //!
 //! The rooms: `paths`, `sys` (file operations), `core` (what an open store consists of), `session` and `remove` (`tmp/`), `objects`
 //! (files by digest), `batch` and `ingest` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
-//! `images`, `records`, `db`, `memo`, `locks`, `scratch`, `mounts`, `inventory` (what is there), `gc`, `verify`.
+//! `images`, `records`, `builds`, `db`, `memo`, `locks`, `scratch`, `mounts`, `inventory` (what is there), `gc`, `verify`.
 
 mod batch;
 mod blobs;
+mod builds;
 mod commit;
 mod core;
 mod db;
@@ -71,6 +72,7 @@ use oci::content::{Content, ReadAt};
 
 pub use batch::{Batch, Sink};
 pub use blobs::BlobWriter;
+pub use builds::PastBuild;
 pub use error::{Result, StoreError};
 pub use gc::{Freed, Policy};
 pub use images::{ImageRecord, Tag};

@@ -49,6 +49,8 @@ pub struct NewRecord {
     pub observations: Option<Vec<u8>>,
     /// What went into the key, as JSON, for explain.
     pub inputs: String,
+    /// What else the caller wants to find with the record; in no key. The store does not look into it.
+    pub notes: String,
 }
 
 /// A past run. Log and observations are loaded by [`Store::record_log`] and [`Store::record_observations`].
@@ -74,6 +76,8 @@ pub struct Record {
     pub has_observations: bool,
     /// What went into the key, as JSON, for explain.
     pub inputs: String,
+    /// See [`NewRecord::notes`].
+    pub notes: String,
 }
 
 impl Store {

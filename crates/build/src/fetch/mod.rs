@@ -279,6 +279,7 @@ impl Fetcher<'_> {
             log: Vec::new(),
             observations: None,
             inputs: Value::Object(facts).to_string(),
+            notes: String::new(),
         };
         Ok(batch.commit(vec![record], Vec::new())?)
     }

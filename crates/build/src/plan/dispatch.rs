@@ -402,6 +402,7 @@ pub(super) fn dispatch<E>(
                 user: cx.scope.image.config.user.clone(),
                 network: r.network.clone(),
                 security: r.security.clone(),
+                chain: r.cache.as_deref() == Some("chain"),
                 mounts,
                 always: r.no_cache,
                 script,

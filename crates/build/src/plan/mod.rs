@@ -184,6 +184,8 @@ pub struct Run {
     pub network: Option<String>,
     /// `--security`.
     pub security: Option<String>,
+    /// `--cache=chain`: what the step reads says nothing about when it is to run again.
+    pub chain: bool,
     /// `--mount`s.
     pub mounts: Vec<RunMount>,
     /// `--no-cache`: it runs in every build. What lies below it is reused as ever.

@@ -122,6 +122,10 @@ impl<'p> PreparedRun<'p> {
         if let Some(b) = barrier {
             inputs.insert("barrier".into(), json!(b.hex()));
         }
+        // So that nothing which was once taken by what it reads is taken for it.
+        if run.chain {
+            inputs.insert("cache".into(), json!("chain"));
+        }
         inputs.insert("args".into(), json!(run.args));
         inputs.insert("env".into(), Value::Object(env));
         inputs.insert("cwd".into(), json!(run.cwd));
@@ -337,9 +341,10 @@ impl<'p> PreparedRun<'p> {
         }
     }
 
-    /// Whether what the step learns is all that it can depend on. A step without confinement may reach around its view.
+    /// Whether what the step learns is all that it can depend on. A step without confinement may reach around its view; one with
+    /// `--cache=chain` says of itself that it depends on more.
     pub(crate) fn may_be_observed(&self) -> bool {
-        !matches!(self.run.security.as_deref(), Some("insecure"))
+        !self.run.chain && !matches!(self.run.security.as_deref(), Some("insecure"))
     }
 
     /// Who the step runs as on this tree, in the form of [`observe::Recorded::identity`].
@@ -354,6 +359,18 @@ impl<'p> PreparedRun<'p> {
             _ => None,
         });
         std::iter::once(root.clone()).chain(mounted).collect()
+    }
+
+    /// A path of the view that this number of view mount shows, as the step sees it.
+    pub(crate) fn mounted_path(&self, number: usize, path: &str) -> String {
+        let mut views = self.mounts.iter().filter_map(|(target, s)| match s {
+            Source::View { tree, id, .. } => Some((target, oci::index::show(&tree.path(*id)))),
+            _ => None,
+        });
+        match views.nth(number) {
+            Some((target, base)) => crate::why::below_target(target, &base, path),
+            None => path.to_owned(),
+        }
     }
 
     /// What the step learned, for all views; nothing if any view's list may lack something.

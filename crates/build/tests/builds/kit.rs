@@ -53,6 +53,13 @@ impl World {
         std::fs::write(at, text).expect("a file of the context");
     }
 
+    /// Writes a file of the base.
+    pub(crate) fn write_base(&self, path: &str, text: &str) {
+        let at = self.root.path().join("base").join(path);
+        std::fs::create_dir_all(at.parent().expect("it lies in the base")).expect("its directory");
+        std::fs::write(at, text).expect("a file of the base");
+    }
+
     /// Opens the store anew, as another process would.
     pub(crate) fn reopen(&mut self) {
         self.store.flush().expect("the store takes all");
@@ -67,6 +74,8 @@ impl World {
     pub(crate) fn build_with(&self, dockerfile: &str, change: impl FnOnce(&mut Options)) -> Built {
         let recorder = Recorder::default();
         let result = self.build_until(dockerfile, change, Arc::new(AtomicBool::new(false)), &recorder);
+        // As the program does when a build has ended.
+        self.store.flush().expect("the store takes all");
         Built { result, events: recorder.events(), store: self.store.clone() }
     }
 
@@ -100,6 +109,12 @@ impl World {
 impl Built {
     pub(crate) fn outcome(&self) -> &Outcome {
         self.result.as_ref().unwrap_or_else(|e| panic!("{}", chain_text(e)))
+    }
+
+    /// How many steps ran, and how many were not run again.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let t = self.outcome().account.totals();
+        (t.ran, t.cached)
     }
 
     pub(crate) fn error(&self) -> String {
@@ -153,6 +168,22 @@ impl Built {
             if ends.is_empty() { "waits".to_owned() } else { ends.join("+") }
         };
         steps.iter().map(|s| outcome(s.id)).collect()
+    }
+
+    /// Why each step ran, or why it was reused: as the log shows it; empty where there is nothing to say.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        let Some(Event::Planned { steps }) = self.events.iter().find(|e| matches!(e, Event::Planned { .. }))
+        else {
+            return Vec::new();
+        };
+        let text = |wanted: u32| {
+            self.events.iter().find_map(|e| match e {
+                Event::Done { id, reason, .. } if *id == wanted => reason.as_ref().and_then(|r| r.text()),
+                Event::Cached { id, detail, .. } if *id == wanted => detail.clone(),
+                _ => None,
+            })
+        };
+        steps.iter().map(|s| text(s.id).unwrap_or_default()).collect()
     }
 
     /// The output of all steps.

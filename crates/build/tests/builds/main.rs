@@ -6,6 +6,7 @@ mod cache;
 mod graph;
 mod kit;
 mod steps;
+mod why;
 
 use std::io::Write;
 
@@ -18,7 +19,7 @@ fn main() {
         sandbox::init_main([]);
     }
     let mut out = std::io::stdout();
-    let all = [graph::CASES, cache::CASES, steps::CASES].concat();
+    let all = [graph::CASES, cache::CASES, steps::CASES, why::CASES].concat();
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
         for (name, _) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use build::account::Totals;
 use build::fetch::Fetcher;
-use build::{Ids, Outcome, Request, Tasks};
+use build::{Ids, Rebased, Request, Tasks};
 use oci::Reference;
 use oci::platform::Platform;
 
@@ -189,14 +190,33 @@ fn summary(target: &Target, images: &Images) {
     for n in &target.names {
         text.push_str(&format!("named {n}\n"));
     }
-    let sum = |f: fn(&Outcome) -> usize| images.all.iter().map(|m| f(&m.outcome)).sum::<usize>();
-    let time = |f: fn(&Outcome) -> Duration| images.all.iter().map(|m| f(&m.outcome)).sum::<Duration>();
-    let (ran, all) = (sum(|o| o.ran), sum(|o| o.ran + o.cached));
-    text.push_str(&format!("{ran} of {all} steps ran, {:.1} s", time(|o| o.took).as_secs_f64()));
-    let chain = sum(|o| o.chain_ran);
+    for made in &images.all {
+        made.outcome.rebased.iter().for_each(|r| text.push_str(&format!("{}\n", rebased(r))));
+    }
+    let totals: Vec<Totals> = images.all.iter().map(|m| m.outcome.account.totals()).collect();
+    let took: Duration = images.all.iter().map(|m| m.outcome.took).sum();
+    text.push_str(&last_line(&totals, took));
+    print::note(&text);
+}
+
+/// What a build on a new base image kept.
+fn rebased(r: &Rebased) -> String {
+    let saved = r.saved_ms as f64 / 1000.0;
+    let (name, old, new) = (&r.name, r.old.short(), r.new.short());
+    format!(
+        "{name} is {new} now, was {old}: {} of {} steps on it were kept, {saved:.1} s saved",
+        r.kept, r.steps
+    )
+}
+
+/// How much ran, and how much Docker's rule would have run. All durations of steps are recorded ones.
+fn last_line(totals: &[Totals], took: Duration) -> String {
+    let sum = |f: fn(&Totals) -> usize| totals.iter().map(f).sum::<usize>();
+    let (ran, cached, chain) = (sum(|t| t.ran), sum(|t| t.cached), sum(|t| t.chain_ran));
+    let mut text = format!("{ran} of {} steps ran, {:.1} s", ran + cached, took.as_secs_f64());
     if chain > ran {
-        let took = time(|o| o.chain_took).as_secs_f64();
+        let took = totals.iter().map(|t| t.chain_ms).sum::<u64>() as f64 / 1000.0;
         text.push_str(&format!("; a chain cache would have run {chain}, {took:.1} s"));
     }
-    print::note(&text);
+    text
 }

@@ -114,7 +114,7 @@ fn sample() -> Vec<(u64, build::Event)> {
             Event::Done {
                 id: 3,
                 took: Duration::from_millis(1200),
-                reason: Some(RunReason::ParentChanged),
+                reason: Some(Box::new(RunReason::ParentChanged { origin: None })),
                 layer: Some(layer),
                 bytes: 5,
                 adopted: true,

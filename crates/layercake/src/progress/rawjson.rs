@@ -48,7 +48,7 @@ mod tests {
                 r#"{"event":"log","id":3,"stream":"stderr","data":"three\nend"}"#,
                 r#"{"event":"waiting","id":3,"what":"process 7"}"#,
                 &format!(
-                    r#"{{"event":"done","id":3,"took":{{"secs":1,"nanos":200000000}},"reason":{{"why":"parent-changed"}},"layer":"{layer}","bytes":5,"adopted":true}}"#
+                    r#"{{"event":"done","id":3,"took":{{"secs":1,"nanos":200000000}},"reason":{{"why":"parent-changed","origin":null}},"layer":"{layer}","bytes":5,"adopted":true}}"#
                 ),
                 r#"{"event":"started","id":4}"#,
                 r#"{"event":"log","id":4,"stream":"stdout","data":"oh\n"}"#,

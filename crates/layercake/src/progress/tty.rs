@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! CACHED [1/4] COPY package.json /app/
-//! DONE   [2/4] RUN npm ci (ran: /app/package.json content)                 12.3s
+//! DONE   [2/4] RUN npm ci (ran: /app/package.json changed)                12.3s
 //! building 2/4                                                             14.1s
 //! [3/4] RUN npm run build                                                   1.8s
 //!   > vite build

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::{Db, DbError, DbResult, Tx, number};
 use crate::records::{KEPT, MAX_LOG, MAX_OBSERVATIONS, NewRecord, Record};
 
-const COLUMNS: &str = "id, key, parent, layer, chain, created_secs, created_nanos, last_used, duration_ms, inputs, has_observations";
+const COLUMNS: &str = "id, key, parent, layer, chain, created_secs, created_nanos, last_used, duration_ms, inputs, has_observations, notes";
 
 /// Fast: a log or an observation list is written while the next step runs.
 const LEVEL: i32 = 1;
@@ -27,6 +27,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         duration_ms: number(row, 8)?,
         inputs: row.get(9)?,
         has_observations: row.get(10)?,
+        notes: row.get(11)?,
     })
 }
 
@@ -99,8 +100,8 @@ impl Tx<'_> {
             .execute(params![key, parent])?;
         let observations = new.observations.as_ref().filter(|o| o.len() <= MAX_OBSERVATIONS);
         tx.prepare_cached(
-            "INSERT INTO records (key, parent, layer, chain, created_secs, created_nanos, last_used, duration_ms, inputs, has_observations)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO records (key, parent, layer, chain, created_secs, created_nanos, last_used, duration_ms, inputs, has_observations, notes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             key,
@@ -113,6 +114,7 @@ impl Tx<'_> {
             i64::try_from(new.duration_ms).unwrap_or(i64::MAX),
             new.inputs,
             observations.is_some(),
+            new.notes,
         ])?;
         let id = tx.last_insert_rowid();
         let log = &new.log[new.log.len().saturating_sub(MAX_LOG)..];

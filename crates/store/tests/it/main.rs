@@ -42,6 +42,7 @@ fn record(key: &str, parent: &str, layer: Digest) -> NewRecord {
         log: format!("log of {key}").into_bytes(),
         observations: Some(format!("seen by {key}").into_bytes()),
         inputs: format!("{{\"step\":{key:?}}}"),
+        notes: format!("notes of {key}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use build::input::Place;
-use build::{CacheMode, NamedContext, NetworkMode, Options, Secret};
+use build::{CacheMode, Cutoff, NamedContext, NetworkMode, Options, Secret};
 use oci::platform::Platform;
 
 use crate::cli::BuildArgs;
@@ -88,6 +88,15 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         other => {
             return Err(
                 CommandError::usage(format!("--cache {other:?} is not known")).hint("it is traced or chain")
+            );
+        }
+    };
+    o.cutoff = match args.cutoff.as_str() {
+        "exact" => Cutoff::Exact,
+        "noise" => Cutoff::Noise,
+        other => {
+            return Err(
+                CommandError::usage(format!("--cutoff {other:?} is not known")).hint("it is exact or noise")
             );
         }
     };
