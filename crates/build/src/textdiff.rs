@@ -99,12 +99,10 @@ mod tests {
 
     #[test]
     fn what_differs_with_a_little_around_it() {
-        let old = "a\nb\nc\nd\ne\nf\ng\nh\n";
-        let new = "a\nb\nc\nD\ne\nf\ng\nh\ni\n";
-        assert_eq!(
-            diff(old, new, 99),
-            ["@@ 2 @@", " b", " c", "-d", "+D", " e", " f", "@@ 7 @@", " g", " h", "+i"]
-        );
+        let old = "a\nb\nc\nd\ne\nf\ng\nh\ni\n";
+        let new = "a\nb\nc\nD\ne\nf\ng\nh\ni\nj\n";
+        let want = ["@@ 2 @@", " b", " c", "-d", "+D", " e", " f", "@@ 8 @@", " h", " i", "+j"];
+        assert_eq!(diff(old, new, 99), want);
         assert_eq!(diff(old, old, 99), Vec::<String>::new());
         assert_eq!(diff("", "x", 9), ["@@ 1 @@", "+x"]);
         assert_eq!(diff("x\ny\n", "", 9), ["@@ 1 @@", "-x", "-y"]);
