@@ -208,12 +208,12 @@ impl Accounts {
     }
 }
 
-/// Charges every file. `cruft` gives the rule of the database for the path of an entry.
+/// Charges every file. `cruft` gives the rule of the database that makes an entry needless.
 pub(crate) fn account(
     entries: &[Entry],
     layers: &[Layer],
     fates: Vec<Fate>,
-    cruft: &dyn Fn(&Entry) -> Option<u16>,
+    cruft: &dyn Fn(usize) -> Option<u16>,
 ) -> Accounts {
     let mut out = Accounts {
         charges: vec![None; entries.len()],
@@ -251,7 +251,7 @@ pub(crate) fn account(
                     Some(Charge { cause, by, peer, rule: None })
                 } else if e.size == 0 {
                     None
-                } else if let Some(rule) = cruft(&entries[last as usize]) {
+                } else if let Some(rule) = cruft(last as usize) {
                     Some(Charge { cause: Cause::Cruft, by: l, peer: None, rule: Some(rule) })
                 } else {
                     match first.get(&content) {

@@ -1,6 +1,7 @@
 //! Findings in words: what happened, and the change that would mend it.
 
 use crate::account::{Cause, Owner};
+use crate::cruft;
 use crate::findings::Finding;
 use crate::image::Image;
 
@@ -70,10 +71,18 @@ pub(crate) fn word(image: &Image, f: &mut Finding) {
             format!("{files} in {dir} of {own}: the same content is in the image at another path"),
             "keep one and link to it (ln, or ln -s), or do not copy it a second time".to_owned(),
         ),
-        Cause::Cruft => (
-            format!("{files} in {dir} of {own}: left behind"),
-            String::new(),
-        ),
+        Cause::Cruft => {
+            let rule = f.rule.and_then(cruft::rule);
+            let what = rule.map_or("something", |r| r.manager);
+            let mut advice = rule.map_or(String::new(), |r| r.advice.to_owned());
+            if let Some(mount) = rule.and_then(|r| r.mount).filter(|m| !advice.contains(m) || advice.starts_with("end")) {
+                advice.push_str(&format!("; or keep it on a mount: RUN --mount=type=cache,target={mount}"));
+            }
+            if base {
+                advice = "it comes with the base image: take another base, or tell who makes it".to_owned();
+            }
+            (format!("{files} in {dir} that {what} left behind in {own}"), advice)
+        }
     };
     f.title = title;
     f.advice = advice;

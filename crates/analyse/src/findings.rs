@@ -61,7 +61,7 @@ pub fn findings(image: &Image) -> Vec<Finding> {
             files.truncate(SHOWN);
             let owner = image.owner(layer);
             let mut finding = Finding {
-                id: format!("{}-{layer}-{by}", cause.name()),
+                id: id(cause, layer, by, rule),
                 cause,
                 layer,
                 by,
@@ -81,6 +81,14 @@ pub fn findings(image: &Image) -> Vec<Finding> {
         b.sums.bytes.cmp(&a.sums.bytes).then(b.owner.cmp(&a.owner)).then_with(|| a.id.cmp(&b.id))
     });
     out
+}
+
+fn id(cause: Cause, layer: usize, by: usize, rule: Option<u16>) -> String {
+    match rule.and_then(crate::cruft::rule) {
+        Some(r) => format!("{}-{layer}-{}", cause.name(), r.name),
+        None if layer == by => format!("{}-{layer}", cause.name()),
+        None => format!("{}-{layer}-{by}", cause.name()),
+    }
 }
 
 /// The deepest directory that all files lie in.

@@ -249,6 +249,8 @@ pub struct Image {
     /// Nodes by parent and name; where the children of a node start is in `first_child`.
     pub(crate) sorted: Vec<NodeId>,
     pub(crate) first_child: Vec<u32>,
+    pub(crate) holders: Vec<u32>,
+    pub(crate) rules: Vec<u16>,
     pub(crate) accounts: Accounts,
     pub(crate) base: Option<Base>,
 }
@@ -381,6 +383,19 @@ impl Image {
             Kind::HardLink { target } | Kind::Symlink { target } => Some(self.texts.get(target)),
             _ => None,
         }
+    }
+
+    /// The entry that holds an entry's inode: itself, but for hard links, whose size and attributes it has.
+    pub fn holder(&self, id: EntryId) -> EntryId {
+        match self.holders.get(id.index()) {
+            Some(&n) if n != u32::MAX => EntryId(n),
+            _ => id,
+        }
+    }
+
+    /// The rule of the cruft database that all live names of a file fit, safe or not.
+    pub fn cruft_rule(&self, id: EntryId) -> Option<u16> {
+        self.rules.get(id.index()).copied().filter(|&r| r != crate::cruft::NO_RULE)
     }
 
     /// Extended attributes of an entry, sorted by name.

@@ -9,6 +9,7 @@
 //! - `load`: images from the local store, from archives, from any stream of layers; contents are hashed and not kept;
 //! - `merge`: the layers laid over each other as a union file system does it, in one pass;
 //! - [`account`]: what every byte is for: live, or dead or repeated with one cause;
+//! - [`cruft`]: what package managers leave behind;
 //! - [`base`]: which layers are the base image's;
 //! - [`findings`](fn@findings): waste in pieces that one change each would mend;
 //! - [`diff`] and [`packages`]: two images beside each other, and what package managers wrote down in them.
@@ -18,6 +19,7 @@
 pub mod account;
 mod advice;
 pub mod base;
+pub mod cruft;
 pub mod diff;
 pub mod findings;
 mod image;

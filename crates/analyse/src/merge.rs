@@ -73,7 +73,14 @@ pub(crate) struct Merged {
     pub(crate) events: Vec<Link>,
     pub(crate) last: Vec<u32>,
     pub(crate) fates: Vec<Fate>,
+    /// For every entry the one that holds its inode.
+    pub(crate) holders: Vec<u32>,
+    /// For every node the entry that it is in the end; [`ABSENT`] and above: none.
+    pub(crate) now: Vec<u32>,
 }
+
+/// Numbers from here on are no entries.
+pub(crate) const ABSENT: u32 = IMPLIED;
 
 /// Merges; sets the [`Entry::place`] of every entry. `ranges` are the layers' entries.
 pub(crate) fn merge(
@@ -108,7 +115,7 @@ pub(crate) fn merge(
         m.settle(range);
     }
     m.room();
-    Ok(Merged { events: m.events, last: m.last, fates: m.fates })
+    Ok(Merged { events: m.events, last: m.last, fates: m.fates, holders: m.inode, now: m.now })
 }
 
 struct Merger<'a> {

@@ -10,8 +10,9 @@ use oci::types::{ImageConfig, Manifest};
 
 use super::{LoadError, MAX_LAYERS};
 use crate::account::account;
+use crate::cruft;
 use crate::image::{ContentId, Entry, Image, Kind, Layer, Line, NO_EVENT, NodeId, Origin, Packing, Texts};
-use crate::merge::merge;
+use crate::merge::{ABSENT, Merged, merge};
 use crate::paths::{Cursor, Paths, ROOT};
 
 /// A layer that was read.
@@ -212,8 +213,12 @@ impl Assembly {
         }
         let ranges: Vec<(u32, u32)> = layers.iter().map(|l| l.range).collect();
         let merged = merge(&mut paths, &mut entries, &texts, &ranges)?;
-        let accounts = account(&entries, &layers, merged.fates, &|_| None);
         let (sorted, first_child) = children(&paths);
+        let rules = rules(&paths, &sorted, &first_child, &merged, entries.len());
+        let accounts = account(&entries, &layers, merged.fates, &|n| {
+            let rule = *rules.get(n)?;
+            cruft::rule(rule).filter(|r| r.safe).map(|_| rule)
+        });
         let c = &head.config;
         let platform = Platform::new(&c.os, &c.architecture, c.variant.as_deref());
         let platform_matches = head.wanted.is_none_or(|w| w.accepts(&platform));
@@ -238,6 +243,8 @@ impl Assembly {
             last,
             sorted,
             first_child,
+            holders: merged.holders,
+            rules,
             accounts,
             base: None,
         })
@@ -273,6 +280,29 @@ fn lines(config: &ImageConfig, layers: usize) -> Vec<Line> {
         layer: if h.empty_layer { None } else { next.next() },
     };
     config.history.iter().map(line).collect()
+}
+
+/// For every entry that holds a live inode the cruft rule that *all* of its names fit: a file is not needless as long as it has another name.
+fn rules(paths: &Paths, sorted: &[NodeId], first_child: &[u32], merged: &Merged, entries: usize) -> Vec<u16> {
+    let children = |n: NodeId| {
+        let (from, to) = (first_child[n.index()], first_child[n.index() + 1]);
+        &sorted[from as usize..to as usize]
+    };
+    let of_node = cruft::of_tree(paths.len(), &children, &|n| paths.name(n));
+    let mut out = vec![cruft::NO_RULE; entries];
+    let mut kept = vec![false; entries];
+    for (&now, &rule) in merged.now.iter().zip(&of_node).filter(|(now, _)| **now < ABSENT) {
+        let holder = merged.holders[now as usize] as usize;
+        if rule == cruft::NO_RULE {
+            kept[holder] = true;
+        } else {
+            out[holder] = rule;
+        }
+    }
+    for (rule, _) in out.iter_mut().zip(&kept).filter(|(_, kept)| **kept) {
+        *rule = cruft::NO_RULE;
+    }
+    out
 }
 
 /// Nodes sorted by parent and name, and where the children of each node start.

@@ -192,3 +192,23 @@ fn a_chain_of_changes_is_charged_once_each() {
     assert_eq!(l[1].cause(Cause::Metadata).bytes, 10 * MB);
     assert_eq!(l[2].cause(Cause::Moved).bytes, 10 * MB);
 }
+
+#[test]
+fn cruft_is_live_and_needless_and_counts_once() {
+    let lists = "var/lib/apt/lists/x";
+    let i = image(vec![
+        layer().file(lists, 20 * MB, "x").file("var/lib/apt/lists/y", MB, "x").file("keep", MB, "k"),
+        layer().mode(lists, 20 * MB, "x", 0o600),
+    ]);
+    assert_eq!(truth(&i).0, 20 * MB, "the copy that the second layer made");
+    let t = &i.accounts().total;
+    assert_eq!(t.cause(Cause::Metadata).bytes, 20 * MB);
+    assert_eq!(t.cause(Cause::Cruft).bytes, 21 * MB);
+    assert_eq!(t.cause(Cause::Duplicate).bytes, 0);
+    let f = analyse::findings(&i).into_iter().find(|f| f.cause == Cause::Cruft).unwrap();
+    assert_eq!(f.id, "cruft-0-apt-lists");
+    assert!(f.advice.contains("rm -rf /var/lib/apt/lists/*"), "{}", f.advice);
+    // A link from elsewhere keeps it: taking the name away would free nothing.
+    let i = image(vec![layer().file("opt/f", MB, "x").link("tmp/f", "opt/f").file("tmp/g", MB, "g")]);
+    assert_eq!(i.accounts().total.cause(Cause::Cruft).bytes, MB);
+}
