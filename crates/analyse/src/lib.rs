@@ -11,8 +11,12 @@
 //! - [`account`]: what every byte is for: live, or dead or repeated with one cause;
 //! - [`cruft`]: what package managers leave behind;
 //! - [`base`]: which layers are the base image's;
-//! - [`findings`](fn@findings): waste in pieces that one change each would mend;
 //! - [`diff`] and [`packages`]: two images beside each other, and what package managers wrote down in them.
+//! - [`dive`]: the score and the export of dive, computed from the same entries;
+//! - [`findings`](fn@findings): waste in pieces that one change each would mend.
+//! - [`findings`](fn@findings): waste in pieces that one change each would mend;
+//! - [`gate`]: rules for CI, dive's and our own;
+//! - [`report`]: all of it together, and as JSON, Markdown, SARIF, CSV.
 //!
 //! Nothing here prints, reads the environment, or keeps a file's content.
 
@@ -21,16 +25,24 @@ mod advice;
 pub mod base;
 pub mod cruft;
 pub mod diff;
+pub mod dive;
 pub mod findings;
+pub mod gate;
+mod glob;
 mod image;
 pub mod load;
 mod merge;
+pub mod origin;
 pub mod packages;
 mod paths;
+pub mod report;
 
 pub use account::{Accounts, Cause, Charge, Class, Ledger, Owner, Sums};
 pub use base::{Base, BaseSource};
 pub use findings::{Finding, findings};
+pub use gate::{Gate, Rules, Verdict};
+pub use glob::Glob;
 pub use image::{ContentId, Entry, EntryId, Event, Image, Kind, Layer, Line, NodeId, Origin, Packing, What};
 pub use load::LoadError;
 pub use paths::ROOT;
+pub use report::Report;

@@ -30,7 +30,7 @@ pub(crate) struct Raw {
 }
 
 /// What was measured while a layer was decompressed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Measured {
     /// Digest, size and compressed bytes of every file of the stream, in its order.
     pub(crate) members: Vec<Member>,

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`store`] | the local store: layer indexes; nothing is decompressed |
 //! | [`archive`] | OCI layouts (directories, tars) and docker-save archives |
+//! | [`daemon`] | Docker's and Podman's stores, through their sockets |
 //! | [`indexes`] | layer indexes that are there already |
+//! | [`pipe`] | archives that go by: standard input, the daemons of Docker and Podman |
 //! | [`stream`] | any list of layers that can be opened: registries |
 //! | `assemble` | what they all end in: entries and paths to an [`Image`] |
 //!
@@ -16,7 +18,9 @@
 
 pub mod archive;
 mod assemble;
+pub mod daemon;
 pub mod indexes;
+pub mod pipe;
 pub mod store;
 pub mod stream;
 
@@ -69,6 +73,9 @@ pub enum LoadError {
     /// Too many layers, entries or names.
     #[error("the image has more {0} than can be analysed")]
     TooLarge(&'static str),
+    /// A daemon does not give the image.
+    #[error(transparent)]
+    Daemon(#[from] daemon::DaemonError),
     /// The caller wanted it to stop.
     #[error("cancelled")]
     Cancelled,

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::Digest;
+use oci::LayerIndex;
 use oci::compress::{Decoder, Format};
 use oci::content::ContentSink;
-use oci::digest::{Hasher, Hashing};
+use oci::digest::Hasher;
 use oci::platform::Platform;
 use oci::tar::{Limits, ReadOptions, read_layer_located};
 use oci::types::{ImageConfig, Manifest};
@@ -124,7 +125,7 @@ pub fn load(image: Streamed, open: &Open<'_>, control: &Control<'_>) -> Result<I
     assembly.into_inner().unwrap_or_else(PoisonError::into_inner).finish(head)
 }
 
-fn document<T: serde::de::DeserializeOwned>(
+pub(crate) fn document<T: serde::de::DeserializeOwned>(
     digest: &Digest,
     kind: &'static str,
     bytes: &[u8],
@@ -137,8 +138,8 @@ fn document<T: serde::de::DeserializeOwned>(
 }
 
 /// The blob as it comes: counted, hashed if nobody else does, stopped when the caller wants.
-struct Blob<'a> {
-    inner: Box<dyn Read + Send>,
+struct Blob<'a, R> {
+    inner: R,
     number: usize,
     done: u64,
     all: u64,
@@ -146,7 +147,7 @@ struct Blob<'a> {
     control: &'a Control<'a>,
 }
 
-impl Read for Blob<'_> {
+impl<R: Read> Read for Blob<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.control.cancel.load(Ordering::Relaxed) {
             return Err(io::Error::other(LoadError::Cancelled));
@@ -215,13 +216,13 @@ impl Meter {
 }
 
 /// The decompressed stream, measured.
-struct Plain<'a> {
-    decoder: Decoder<Blob<'a>>,
+struct Plain<'a, R: Read> {
+    decoder: Decoder<Blob<'a, R>>,
     hasher: Option<Hasher>,
     meter: Rc<RefCell<Meter>>,
 }
 
-impl Read for Plain<'_> {
+impl<R: Read> Read for Plain<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.decoder.read(buf)?;
         if let Some(h) = &mut self.hasher {
@@ -258,67 +259,55 @@ impl ContentSink for Digests {
     }
 }
 
-/// Reads one layer.
-fn read(
+/// What was found in a layer's stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Scanned {
+    pub(crate) index: Arc<LayerIndex>,
+    pub(crate) measured: Measured,
+    pub(crate) compression: &'static str,
+    /// Bytes of the blob.
+    pub(crate) size: u64,
+    /// Digest of the blob, if it was to be computed.
+    pub(crate) digest: Option<Digest>,
+    /// Digest of the tar, if it was to be computed.
+    pub(crate) diff_id: Option<Digest>,
+}
+
+/// What of a stream is hashed, besides the contents of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hashes {
+    pub(crate) blob: bool,
+    pub(crate) tar: bool,
+}
+
+/// Reads a layer to its end. `number` and `all` are for progress and errors.
+pub(crate) fn scan<R: Read>(
+    reader: R,
     number: usize,
-    layer: &StreamedLayer,
-    diff_id: Digest,
-    open: &Open<'_>,
+    all: u64,
+    hashes: Hashes,
     control: &Control<'_>,
-) -> Result<Raw, LoadError> {
-    let failed = |source: io::Error| {
-        let cancelled =
-            source.get_ref().is_some_and(|e| matches!(e.downcast_ref(), Some(LoadError::Cancelled)));
-        if cancelled || control.cancel.load(Ordering::Relaxed) {
-            LoadError::Cancelled
-        } else {
-            LoadError::Read { layer: number, source }
-        }
-    };
-    let damaged = |what: String| LoadError::Layer { layer: number, what };
-    let hash_blob = layer.digest.is_some() && !layer.verified;
-    let blob = Blob {
-        inner: open(number).map_err(failed)?,
-        number,
-        done: 0,
-        all: layer.size.unwrap_or(0),
-        hasher: hash_blob.then(Hasher::new),
-        control,
-    };
+) -> Result<Scanned, LoadError> {
+    let failed = |e: io::Error| unreadable(number, e, control);
+    let blob = Blob { inner: reader, number, done: 0, all, hasher: hashes.blob.then(Hasher::new), control };
     let meter = Rc::new(RefCell::new(Meter::default()));
     let decoder = Decoder::new(blob).map_err(failed)?;
-    let format = decoder.format();
-    // Only where no digest of the blob vouches for it.
-    let hasher = layer.digest.is_none().then(Hasher::new);
-    let mut plain = Plain { decoder, hasher, meter: meter.clone() };
+    let compression = name(decoder.format());
+    let mut plain = Plain { decoder, hasher: hashes.tar.then(Hasher::new), meter: meter.clone() };
     let mut sink = Digests { meter: meter.clone(), members: Vec::new(), buffer: vec![0; 128 << 10] };
     let located = read_layer_located(&mut plain, &mut sink, &Limits::default(), ReadOptions::default())
         .map_err(|e| {
-            if control.cancel.load(Ordering::Relaxed) { LoadError::Cancelled } else { damaged(chain(&e)) }
+            if control.cancel.load(Ordering::Relaxed) {
+                LoadError::Cancelled
+            } else {
+                LoadError::Layer { layer: number, what: chain(&e) }
+            }
         })?;
-    let mut plain = Hashing::new(plain);
+    // The digests are over everything, also what follows the end of the archive.
     io::copy(&mut plain, &mut io::sink()).map_err(failed)?;
-    let (plain, _, _) = plain.finish();
     let Plain { decoder, hasher, .. } = plain;
     let mut blob = decoder.into_inner();
     io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
-    if let Some(h) = hasher {
-        let got = h.finish();
-        if got != diff_id {
-            return Err(damaged(format!("its content has diff ID {got}, the config says {diff_id}")));
-        }
-    }
-    if let (Some(h), Some(want)) = (blob.hasher.take(), layer.digest) {
-        let got = h.finish();
-        if got != want {
-            return Err(damaged(format!("its bytes have digest {got}, not {want}")));
-        }
-    }
-    if let Some(want) = layer.size
-        && want != blob.done
-    {
-        return Err(damaged(format!("it has {} bytes, not {want}", blob.done)));
-    }
     let mut members = sink.members;
     let mut meter = meter.borrow_mut();
     let end = meter.out;
@@ -328,14 +317,59 @@ fn read(
         m.packed = end.saturating_sub(before);
         before = end.max(before);
     }
+    Ok(Scanned {
+        index: Arc::new(located.index),
+        measured: Measured { members, numbers: located.members, replaced: located.replaced },
+        compression,
+        size: blob.done,
+        digest: blob.hasher.take().map(Hasher::finish),
+        diff_id: hasher.map(Hasher::finish),
+    })
+}
+
+fn unreadable(layer: usize, source: io::Error, control: &Control<'_>) -> LoadError {
+    if control.cancel.load(Ordering::Relaxed) {
+        return LoadError::Cancelled;
+    }
+    LoadError::Read { layer, source }
+}
+
+/// Reads one layer and checks it.
+fn read(
+    number: usize,
+    layer: &StreamedLayer,
+    diff_id: Digest,
+    open: &Open<'_>,
+    control: &Control<'_>,
+) -> Result<Raw, LoadError> {
+    let damaged = |what: String| LoadError::Layer { layer: number, what };
+    // The tar is hashed only where no digest of the blob vouches for it.
+    let hashes = Hashes { blob: layer.digest.is_some() && !layer.verified, tar: layer.digest.is_none() };
+    let reader = open(number).map_err(|e| unreadable(number, e, control))?;
+    let scanned = scan(reader, number, layer.size.unwrap_or(0), hashes, control)?;
+    if let Some(got) = scanned.diff_id
+        && got != diff_id
+    {
+        return Err(damaged(format!("its content has diff ID {got}, the config says {diff_id}")));
+    }
+    if let (Some(got), Some(want)) = (scanned.digest, layer.digest)
+        && got != want
+    {
+        return Err(damaged(format!("its bytes have digest {got}, not {want}")));
+    }
+    if let Some(want) = layer.size
+        && want != scanned.size
+    {
+        return Err(damaged(format!("it has {} bytes, not {want}", scanned.size)));
+    }
     Ok(Raw {
         media_type: layer.media_type.clone(),
-        compression: name(format),
+        compression: scanned.compression,
         digest: layer.digest,
         diff_id: Some(diff_id),
-        packed: Some(blob.done),
-        index: Arc::new(located.index),
-        measured: Some(Measured { members, numbers: located.members, replaced: located.replaced }),
+        packed: Some(scanned.size),
+        index: scanned.index,
+        measured: Some(scanned.measured),
     })
 }
 

@@ -22,6 +22,18 @@ const MAX_LINKS: usize = 8;
 pub(super) enum Files {
     Directory(PathBuf),
     Tar(TarFiles),
+    Noted(HashMap<String, Noted>),
+}
+
+/// What is known of a file of an archive that has gone by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Noted {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// That it was there, and how many bytes it had: a layer, which whoever noted it has read already.
+    Size(u64),
+    /// That it is a link to another file, by its path in the archive.
+    Link(String),
 }
 
 /// An archive whose members have been listed.
@@ -87,6 +99,21 @@ impl Files {
                 }
                 Ok(None)
             }
+            Files::Noted(files) => {
+                let mut at = name;
+                for _ in 0..MAX_LINKS {
+                    match files.get(at) {
+                        None => return Ok(None),
+                        Some(Noted::Link(target)) => at = target,
+                        Some(Noted::Bytes(bytes)) => {
+                            let size = bytes.len() as u64;
+                            return Ok(Some((Box::new(io::Cursor::new(bytes.clone())), size)));
+                        }
+                        Some(Noted::Size(size)) => return Ok(Some((Box::new(Gone), *size))),
+                    }
+                }
+                Ok(None)
+            }
         }
     }
 
@@ -103,6 +130,15 @@ impl Files {
             .read_to_end(&mut out)
             .map_err(|e| LayoutError::io(format!("cannot read {name}"), e))?;
         Ok(Some(out))
+    }
+}
+
+/// A file that has gone by and cannot be read again.
+struct Gone;
+
+impl Read for Gone {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::new(io::ErrorKind::NotSeekable, "the file went by in a stream"))
     }
 }
 
@@ -137,8 +173,8 @@ fn read_at_most(file: &File, buf: &mut [u8]) -> io::Result<usize> {
     Ok(got)
 }
 
-/// Where a symbolic link in `dir` leads; `None` if out of the archive.
-fn relative(dir: &[u8], link: &[u8]) -> Option<Vec<u8>> {
+/// Where a symbolic link in the directory `dir` of an archive leads; `None` if out of the archive.
+pub fn relative(dir: &[u8], link: &[u8]) -> Option<Vec<u8>> {
     let mut parts: Vec<&[u8]> =
         if link.starts_with(b"/") { Vec::new() } else { dir.split(|&c| c == b'/').collect() };
     parts.retain(|p| !p.is_empty());

@@ -28,7 +28,7 @@ use std::io;
 pub use document::{
     DocumentError, MAX_DOCUMENT, check_layers, is_layer, parse_config, parse_index, parse_manifest,
 };
-pub use files::Verified;
+pub use files::{Noted, Verified, relative};
 pub use read::{Choice, ImageEntry, LayerSource, Layout, ResolvedImage, Source};
 pub use write::{
     ImageToWrite, OpenBlob, WriteOptions, write_docker_archive, write_oci_archive, write_oci_directory,

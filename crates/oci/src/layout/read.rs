@@ -1,6 +1,6 @@
 //! Finding and reading an image of a layout.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::document::{self, MAX_DOCUMENT, check_layers, parse_config, parse_index, parse_manifest};
-use super::files::{Damage, Files, Verified};
+use super::files::{Damage, Files, Noted, Verified};
 use super::{DocumentError, IMAGE_NAME, LayoutError, MAX_DEPTH, REFERENCE_TYPE};
 use crate::digest::Digest;
 use crate::platform::Platform;
@@ -115,6 +115,12 @@ impl Layout {
     /// [`LayoutError::Compressed`]; decompress them to a file first.
     pub fn open_tar(file: File) -> Result<Layout, LayoutError> {
         Layout::open(Files::tar(file)?)
+    }
+
+    /// An archive that went by in a stream, from what was noted of its files: all documents, and of layers that they were there. Images can be
+    /// resolved; layers cannot be opened.
+    pub fn noted(files: HashMap<String, Noted>) -> Result<Layout, LayoutError> {
+        Layout::open(Files::Noted(files))
     }
 
     fn open(files: Files) -> Result<Layout, LayoutError> {
