@@ -29,7 +29,7 @@ pub mod dive;
 pub mod findings;
 pub mod gate;
 mod glob;
-mod image;
+pub mod image;
 pub mod load;
 mod merge;
 pub mod origin;

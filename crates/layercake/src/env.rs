@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::error::{CommandError, Kind};
+
 fn get(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|v| !v.is_empty())
 }
@@ -33,6 +35,39 @@ pub(crate) fn docker_config() -> Option<PathBuf> {
 pub(crate) fn podman_auth() -> Option<PathBuf> {
     let runtime = || get("XDG_RUNTIME_DIR").map(|d| PathBuf::from(d).join("containers/auth.json"));
     get("REGISTRY_AUTH_FILE").map(PathBuf::from).or_else(runtime)
+}
+
+/// Whether `CI` says that this is no place for dialogues, by dive's words for yes.
+pub(crate) fn ci() -> bool {
+    get("CI").is_some_and(|v| v == "true" || v == "1" || v == "yes")
+}
+
+/// The socket of a variable such as `DOCKER_HOST`; other ways to a daemon are refused.
+fn socket_of(name: &str) -> Result<Option<PathBuf>, CommandError> {
+    let Some(host) = get(name) else { return Ok(None) };
+    let host = host.to_string_lossy();
+    match host.strip_prefix("unix://") {
+        Some(path) => Ok(Some(path.into())),
+        None => Err(CommandError::new(
+            Kind::Environment,
+            format!("{name} is {host:?}, which is no socket of this machine"),
+        )
+        .hint("save the image there and analyse the archive: docker save IMAGE | layercake analyse -")),
+    }
+}
+
+/// Docker's socket: `DOCKER_HOST`, else the usual one.
+pub(crate) fn docker_socket() -> Result<PathBuf, CommandError> {
+    Ok(socket_of("DOCKER_HOST")?.unwrap_or_else(|| "/var/run/docker.sock".into()))
+}
+
+/// Podman's socket: `CONTAINER_HOST`, else the user's, else the system's.
+pub(crate) fn podman_socket() -> Result<PathBuf, CommandError> {
+    if let Some(path) = socket_of("CONTAINER_HOST")? {
+        return Ok(path);
+    }
+    let own = get("XDG_RUNTIME_DIR").map(|d| PathBuf::from(d).join("podman/podman.sock"));
+    Ok(own.filter(|p| p.exists()).unwrap_or_else(|| "/run/podman/podman.sock".into()))
 }
 
 /// `SSH_AUTH_SOCK`: the agent of `--ssh default`.

@@ -195,7 +195,7 @@ impl RegistryError {
         error.downcast::<RegistryError>()
     }
 
-    pub(crate) fn into_io(self) -> io::Error {
+    pub fn into_io(self) -> io::Error {
         let kind = match &self {
             RegistryError::Digest { .. } | RegistryError::Size { .. } => io::ErrorKind::InvalidData,
             RegistryError::NotFound { .. } => io::ErrorKind::NotFound,

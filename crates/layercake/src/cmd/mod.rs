@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod analyse;
 mod build;
 pub(crate) mod check;
 pub(crate) mod diff;
@@ -31,6 +32,7 @@ use crate::error::CommandError;
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let root = cli.root;
     match cli.command {
+        Command::Analyse(args) => analyse::run(root, &args),
         Command::Build(args) => build::run(root, *args),
         Command::Check(args) => check::run(&args),
         Command::Diff(args) => diff::run(root, &args),
