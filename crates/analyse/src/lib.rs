@@ -11,9 +11,8 @@
 //! - [`account`]: what every byte is for: live, or dead or repeated with one cause;
 //! - [`cruft`]: what package managers leave behind;
 //! - [`base`]: which layers are the base image's;
-//! - [`diff`] and [`packages`]: two images beside each other, and what package managers wrote down in them.
+//! - [`diff`] and [`packages`]: two images beside each other, and what package managers wrote down in them;
 //! - [`dive`]: the score and the export of dive, computed from the same entries;
-//! - [`findings`](fn@findings): waste in pieces that one change each would mend.
 //! - [`findings`](fn@findings): waste in pieces that one change each would mend;
 //! - [`gate`]: rules for CI, dive's and our own;
 //! - [`report`]: all of it together, and as JSON, Markdown, SARIF, CSV.

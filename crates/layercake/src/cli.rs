@@ -28,14 +28,11 @@ pub(crate) enum Command {
     Images(cmd::images::ImagesArgs),
     /// Show how an image came to be, and how large each layer is
     History(cmd::history::HistoryArgs),
-<<<<<<< HEAD
     /// Show what is different between two images
     Diff(cmd::diff::DiffArgs),
-=======
     /// Show where every byte of an image comes from, what of it is waste, and what to change
     #[command(visible_alias = "dive")]
     Analyse(Box<cmd::analyse::AnalyseArgs>),
->>>>>>> 1eabed9 (layercake analyse: reports of any image, from anywhere, and the rules of CI)
     /// Show everything about images, as JSON
     Inspect(cmd::inspect::InspectArgs),
     /// Give an image a further name
