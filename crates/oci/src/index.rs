@@ -37,6 +37,9 @@ use crate::varint::{Reader, put, put_bytes};
 /// Longest path that we take, in bytes (Linux' PATH_MAX).
 pub const MAX_PATH: usize = 4096;
 
+/// The time of a [`Entry::bare_marker`].
+const BARE_MARKER: Time = Time { secs: 0, nanos: 1 };
+
 const MAGIC: &[u8] = b"layercake-index-1\n";
 
 /// What an entry is.
@@ -122,6 +125,18 @@ impl Entry {
     /// A whiteout of `path`.
     pub fn whiteout(path: Vec<u8>) -> Entry {
         Entry { path, kind: Kind::Whiteout, attrs: Attrs::default() }
+    }
+
+    /// An opaque marker of a directory that the layer itself has no entry for: the directory below keeps its attributes. An index has
+    /// no entry of that kind, so it is told by a time that no tool writes.
+    pub fn bare_marker(path: Vec<u8>) -> Entry {
+        let attrs = Attrs { mode: 0o755, mtime: BARE_MARKER, ..Attrs::default() };
+        Entry { path, kind: Kind::Directory { opaque: true }, attrs }
+    }
+
+    /// Whether it is a [`Entry::bare_marker`].
+    pub fn is_bare_marker(&self) -> bool {
+        matches!(self.kind, Kind::Directory { opaque: true }) && self.attrs.mtime == BARE_MARKER
     }
 }
 

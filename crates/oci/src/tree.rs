@@ -363,7 +363,9 @@ impl Tree {
                 continue;
             }
             if e.path.is_empty() {
-                self.set_attrs(ROOT, e, number);
+                if !e.is_bare_marker() {
+                    self.set_attrs(ROOT, e, number);
+                }
                 continue;
             }
             let (parent_path, name) = crate::index::split(&e.path);
@@ -387,10 +389,18 @@ impl Tree {
                     }
                 }
                 Kind::Directory { .. } => match self.child(parent, name) {
-                    Some(id) if self.inode(id).is_dir() => self.set_attrs(id, e, number),
+                    Some(id) if self.inode(id).is_dir() => {
+                        if !e.is_bare_marker() {
+                            self.set_attrs(id, e, number);
+                        }
+                    }
                     _ => {
+                        let mut attrs = e.attrs.clone();
+                        if e.is_bare_marker() {
+                            attrs.mtime = crate::Time::default();
+                        }
                         self.unlink(parent, name);
-                        self.create(parent, name, Node::Directory(Vec::new()), e.attrs.clone(), number);
+                        self.create(parent, name, Node::Directory(Vec::new()), attrs, number);
                     }
                 },
                 kind => {

@@ -10,7 +10,7 @@
 //!   only that is kept: a file replaces by itself, a directory becomes opaque. (Docker would remove the layer's own
 //!   file if the whiteout comes last, and BuildKit refuses; the specification says that a whiteout hides lower layers only.)
 //! - `.wh..wh..opq` makes its directory opaque, wherever it stands. If the layer has no entry for the directory, there is one
-//!   made up (0755, owner 0:0, time 0), as an index can say "opaque" only of an entry.
+//!   made up ([`Entry::bare_marker`]), as an index can say "opaque" only of an entry; the directory keeps its attributes.
 //! - Other names that start with `.wh..wh.` are bookkeeping of aufs and ignored with what lies below. A whiteout of nothing,
 //!   of `.` or of `..` is refused, and so is anything below a whiteout's own name.
 //! - A hard link leads to what its target is at that moment, also through symbolic links of the layer. A target that the layer does not
@@ -364,9 +364,7 @@ impl Model {
                     }
                 }
                 None => {
-                    let kind = Kind::Directory { opaque: true };
-                    let attrs = Attrs { mode: 0o755, ..Attrs::default() };
-                    entries.push((Entry { path, kind, attrs }, NO_MEMBER));
+                    entries.push((Entry::bare_marker(path), NO_MEMBER));
                 }
             }
         }

@@ -427,6 +427,23 @@ fn whiteouts() {
 }
 
 #[test]
+fn a_marker_without_its_directory_leaves_the_directory_as_it_is() {
+    let base = Tar::default().dir("d", 0o2750).file("d/old", "o").read().unwrap().index;
+    let upper = Tar::default().file("d/.wh..wh..opq", "").file("d/new", "n").file("none/.wh..wh..opq", "");
+    let mut upper = upper.read().unwrap().index;
+    // Also from the store, which holds the index as bytes.
+    upper = crate::LayerIndex::decode(&upper.encode().1).unwrap().1;
+    let tree = Tree::from_layers([&base, &upper]).unwrap();
+    assert!(tree.lookup(b"d/old").is_none() && tree.lookup(b"d/new").is_some());
+    let attrs = |path: &[u8]| tree.inode(tree.lookup(path).unwrap()).attrs.clone();
+    assert_eq!(attrs(b"d").mode, 0o2750);
+    assert_eq!((attrs(b"none").mode, attrs(b"none").mtime), (0o755, crate::Time::default()));
+    let named = Tar::default().dir("d", 0o700).file("d/.wh..wh..opq", "").read().unwrap().index;
+    let tree = Tree::from_layers([&base, &named]).unwrap();
+    assert_eq!(tree.inode(tree.lookup(b"d").unwrap()).attrs.mode, 0o700);
+}
+
+#[test]
 fn a_whiteout_hides_only_what_lies_below_the_layer() {
     let base = Tar::default().dir("d", 0o755).file("d/old", "o").file("f", "o").read().unwrap().index;
     for upper in [
