@@ -34,6 +34,16 @@ pub enum CopyError {
     /// A source does not exist.
     #[error("{0:?}: not found")]
     NotFound(String),
+    /// `--parents` keeps the path as it is written, but a part of it is a link.
+    #[error(
+        "{path:?}: --parents does not follow the link {link:?} on the way; write the path that it leads to"
+    )]
+    ThroughLink {
+        /// The source.
+        path: String,
+        /// The link.
+        link: String,
+    },
     /// A file would replace a directory.
     #[error("cannot replace to directory {0:?} with file")]
     FileOverDirectory(String),
@@ -169,13 +179,14 @@ pub fn select(source: &Source<'_>, spec: &Spec) -> Result<Selection, CopyError> 
             None => (String::new(), clean(&path)),
         };
         if !has_wildcards(&root) && !has_wildcards(&pattern) {
-            required = Some(clean(&format!("{root}/{pattern}")));
+            required = Some((clean(&root), clean(&format!("{root}/{pattern}"))));
         }
         include = matcher(&[pattern])?;
         path = root;
     }
-    if let Some(required) = required {
+    if let Some((root, required)) = required {
         resolve_source(source.tree, &required)?;
+        no_links_between(source.tree, &root, &required)?;
     }
     let path = clean(&path);
     let (fixed, wild) = if spec.wildcards { split_wildcards(&path) } else { (path.clone(), String::new()) };
@@ -210,6 +221,23 @@ pub fn select(source: &Source<'_>, spec: &Spec) -> Result<Selection, CopyError> 
         found?;
     }
     Ok(Selection { matches, include, exclude })
+}
+
+/// Refuses links on the way from `root` to `path`: the walk that `--parents` makes does not follow them, and would find nothing.
+fn no_links_between(tree: &Tree, root: &str, path: &str) -> Result<(), CopyError> {
+    let mut at = resolve_source(tree, root)?;
+    let rest = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
+    let mut shown = root.to_owned();
+    let Some((dirs, _)) = rest.rsplit_once('/') else { return Ok(()) };
+    for name in dirs.split('/') {
+        shown = clean(&format!("{shown}/{name}"));
+        let Some(next) = tree.child(at, name.as_bytes()) else { return Ok(()) };
+        if let Node::Symlink(_) = tree.inode(next).node {
+            return Err(CopyError::ThroughLink { path: show(path.as_bytes()), link: show(shown.as_bytes()) });
+        }
+        at = next;
+    }
+    Ok(())
 }
 
 fn resolve_source(tree: &Tree, path: &str) -> Result<Id, CopyError> {

@@ -281,3 +281,12 @@ fn what_is_in_a_context_and_who_takes_it() {
         "{text}"
     );
 }
+
+#[test]
+fn parents_through_a_link_are_refused() {
+    let lab = Lab::new();
+    lab.file("ctx/d/f", "f").file("ctx/Dockerfile", "FROM scratch\nCOPY --parents link/f /o/\n");
+    std::os::unix::fs::symlink("d", lab.path("ctx/link")).unwrap();
+    lab.build(&["ctx"])
+        .fails(1, &["--parents does not follow the link \"/link\"", ">>> COPY --parents link/f"]);
+}

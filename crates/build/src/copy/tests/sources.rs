@@ -215,6 +215,25 @@ fn parents_keep_the_path() {
 }
 
 #[test]
+fn parents_and_links() {
+    let src =
+        tree(&[("d/f", File("f")), ("link", Link("d")), ("d/l", Link("f")), ("deep/link", Link("../d"))]);
+    let refused = |path: &str, link: &str| {
+        format!(
+            "error: {path:?}: --parents does not follow the link {link:?} on the way; write the path that it leads to"
+        )
+    };
+    let got = |args: &str| copy(&src, &Tree::new(), args);
+    assert_eq!(got("--parents link/f /o/"), [refused("/link/f", "/link")]);
+    assert_eq!(got("--parents deep/link/f /o/"), [refused("/deep/link/f", "/deep/link")]);
+    assert_eq!(got("--parents deep/./link/f /o/"), [refused("/deep/link/f", "/deep/link")]);
+    // A link at the end is copied as one; before the pivot they are followed, as in other sources.
+    assert_eq!(got("--parents d/l /o/"), ["o/", "o/d/", "o/d/l -> f"]);
+    assert_eq!(got("--parents link /o/"), ["o/", "o/link -> d"]);
+    assert_eq!(got("--parents deep/link/./f /o/"), ["o/", "o/f: f"]);
+}
+
+#[test]
 fn names_that_are_no_utf8_are_copied() {
     let mut e = ("x", File("x")).entry();
     e.path = b"n\xff".to_vec();
