@@ -92,6 +92,71 @@ fn two_days_give_one_image() {
     assert!(plain[0] != plain[1]);
 }
 
+const ON_A_BASE: &str = "FROM img AS made\nRUN rm /base/gone && ln /base/kept /base/linked && echo more >> /base/changed && mkdir -p /d/e\n\
+    RUN --mount=type=cache,target=/c,id=r date +%s > /c/now; touch /d/e/now && chmod 700 /base && rm -r /d && mkdir /d && echo x > /d/x\n\
+    COPY --link a /linked/\nCOPY --chown=1:2 --chmod=640 a/one /x/one\nADD young.tar.gz /y/\nUSER user\nWORKDIR /w/deep\n\
+    RUN ln -s x /tmp/l; date > /dev/null\nCOPY <<f /h\nhere\nf\nVOLUME /v\nLABEL a=b\n\
+    FROM img\nCOPY --from=made / /\nCOPY --from=made /base /again\nRUN echo last > /last\n";
+
+/// A base image with times of its own, several kinds of steps, every form of output: the bytes are the same on another day, which here
+/// is another store, other times of the files, and another time of the clock.
+#[test]
+fn two_days_give_one_image_on_a_base() {
+    let Some(mut lab) = Lab::rooted() else { return };
+    for name in ["kept", "gone", "changed"] {
+        lab.file(&format!("base/base/{name}"), name);
+    }
+    std::fs::create_dir(lab.path("base/tmp")).unwrap();
+    touch(&lab.path("base"), 1_400_000_000);
+    lab.file("first/Dockerfile", "FROM base\nRUN chmod 1777 /tmp && echo made > /made\n");
+    lab.build(&["--build-context", "base=base", "-t", "img:1", "-o", "type=oci,dest=img,tar=false", "first"])
+        .ok();
+    lab.file("ctx/a/one", "1").file("ctx/a/sub/two", "2").file("ctx/Dockerfile", ON_A_BASE);
+    std::fs::write(lab.path("ctx/young.tar"), tar(&[("old", 0o644, "old"), ("dir/", 0o700, "")])).unwrap();
+    sh(&lab.path("ctx"), "gzip", &["young.tar"]);
+    let outputs = |day: u32| {
+        [
+            "type=oci,dest=oci",
+            "type=docker,dest=docker",
+            "type=tar,dest=tar",
+            "type=oci,compression=zstd,dest=zstd",
+        ]
+        .map(|o| format!("{o}{day}"))
+    };
+    let day = |lab: &mut Lab, n: u32, date: u64, more: &[&str]| {
+        let second = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        while std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() == second {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        touch(&lab.path("ctx"), date);
+        let store = lab.at(format!("day{n}"));
+        lab.env("LAYERCAKE_ROOT", &store);
+        let outputs = outputs(n);
+        let mut args = vec!["--build-context", "img=oci-layout://img", "-t", "x:1"];
+        args.extend(more);
+        outputs.iter().for_each(|o| args.extend(["-o", o.as_str()]));
+        args.push("ctx");
+        lab.build(&args).ok();
+        ["oci", "docker", "tar", "zstd"].map(|o| std::fs::read(lab.path(format!("{o}{n}"))).unwrap())
+    };
+    let switch = ["--reproducible", "--build-arg", "SOURCE_DATE_EPOCH=1650000000"];
+    let one = day(&mut lab, 1, 1_500_000_000, &switch);
+    let two = day(&mut lab, 2, 1_700_000_000, &switch);
+    for (n, what) in ["oci", "docker", "tar", "zstd"].iter().enumerate() {
+        assert!(one[n] == two[n], "the two {what} archives differ");
+    }
+    // The base keeps its times: what it made on the day of its own build is younger.
+    let c = config(&lab, "oci1");
+    let dates: Vec<&str> =
+        c["history"].as_array().unwrap().iter().map(|h| h["created"].as_str().unwrap()).collect();
+    assert_eq!(dates[2..], ["2022-04-15T05:20:00Z"; 3]);
+    assert!(dates[..2].iter().all(|d| *d > "2024"), "{dates:?}");
+    // Without the switch nothing of it is the same.
+    let three = day(&mut lab, 3, 1_500_000_000, &[]);
+    let four = day(&mut lab, 4, 1_700_000_000, &[]);
+    assert!((0..4).all(|n| three[n] != four[n]));
+}
+
 /// `path time` of the files of all layers in an OCI layout, without directories.
 fn times(lab: &Lab, layout: &str) -> Vec<String> {
     let dir = lab.path(layout);
