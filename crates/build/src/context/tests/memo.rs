@@ -73,3 +73,27 @@ fn a_damaged_memo_is_none() {
         assert_eq!(dir.all().unwrap().hashed, 1, "{} bytes", bad.len());
     }
 }
+
+#[test]
+fn a_file_in_the_memo_keeps_its_extended_attributes_and_shows_new_ones() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new(&tree(&[("has", File("has")), ("gets", File("gets"))]));
+    // A file capability: version 2, effective, CAP_NET_RAW permitted.
+    let capability = [&[1, 0, 0, 2, 0, 0x20, 0, 0][..], &[0; 12]].concat();
+    let flags = rustix::fs::XattrFlags::empty();
+    let give = |n: &str| rustix::fs::setxattr(dir.at(n), "security.capability", &capability, flags).unwrap();
+    let having = |c: &crate::context::Context| {
+        let with = c.layer.entries().iter().filter(|e| !e.attrs.xattrs.is_empty());
+        with.map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
+    };
+    give("has");
+    grow_old();
+    assert_eq!(having(&dir.all().unwrap()), ["has"]);
+    let c = dir.all().unwrap();
+    assert_eq!((c.hashed, having(&c)), (0, vec!["has".to_owned()]));
+    give("gets");
+    let c = dir.all().unwrap();
+    assert_eq!((c.hashed, having(&c)), (1, vec!["gets".to_owned(), "has".to_owned()]));
+}

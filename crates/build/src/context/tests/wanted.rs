@@ -121,3 +121,29 @@ fn an_ignored_directory_that_comes_back_keeps_its_attributes() {
     let dir = Dir::new(&tree(&[("d", Dir, 0o750), ("d/x", File("x"), 0o644), ("d/y", File("y"), 0o644)]));
     assert_eq!(lines(&dir.read(&["."], &["d", "!d/x"]).tree), ["d/ [750]", "d/x: x"]);
 }
+
+#[test]
+fn a_wide_and_deep_directory_is_read_by_several_threads_as_by_one() {
+    let paths: Vec<String> = (0..60)
+        .flat_map(|n| {
+            [format!("d{n}/sub/deep/f"), format!("d{n}/sub/g"), format!("out{n}/x/kept"), format!("out{n}/y")]
+        })
+        .collect();
+    let rows: Vec<_> = paths.iter().map(|p| (p.as_str(), File("f"))).collect();
+    let dir = Dir::new(&tree(&rows));
+    let names = |c: &crate::context::Context| {
+        c.layer.entries().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
+    };
+    let all = dir.read(&["/"], &["out*", "!out*/x/kept"]);
+    let mut want: Vec<String> = (0..60)
+        .flat_map(|n| {
+            ["d#", "d#/sub", "d#/sub/deep", "d#/sub/deep/f", "d#/sub/g", "out#", "out#/x", "out#/x/kept"]
+                .map(|p| p.replace('#', &n.to_string()))
+        })
+        .collect();
+    want.sort();
+    let mut got = names(&all);
+    got.sort();
+    assert_eq!(got, want);
+    assert_eq!(names(&dir.read(&["*/sub/g"], &[])).iter().filter(|p| p.ends_with("/sub/g")).count(), 60);
+}
