@@ -75,7 +75,7 @@ impl Left {
         options: &Options,
         listener: &dyn Listener,
         stdio: Stdio,
-        run: impl FnOnce(sandbox::Step) -> R,
+        run: impl FnOnce(&dyn Fn() -> Result<sandbox::Running, BuildError>) -> R,
     ) -> Result<R, BuildError> {
         let (stage, step, stop) = (self.stage(), self.step(), &self.remains.stop);
         let solver = Solver::new(store, &self.plan, options, listener, Arc::new(AtomicBool::new(false)));
@@ -112,7 +112,7 @@ impl Left {
             entered.step.env.push(("TERM".into(), "xterm".into()));
         }
         // What else it needs lives until it has ended.
-        Ok(run(entered.step))
+        Ok(run(&|| solver.views.spawn(store, &entered.step, state.layers(), &|_| ())))
     }
 }
 

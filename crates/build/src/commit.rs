@@ -3,7 +3,7 @@
 //! Overlayfs marks a removed name with a character device 0:0 and a directory that hides the lower one with the xattr
 //! `overlay.opaque`. Left out are: what equals the parent in every way (a file that was copied up and not changed, a directory that is
 //! there only because a mount target lay in it), marks for names that the parent does not have, sockets (a layer cannot hold
-//! them), and empty mount stubs. Below an opaque directory the parent has nothing that something could equal.
+//! them), and empty mount stubs. What a user namespace could not show, an owner or a device, is what it was unless it was changed. Below an opaque directory the parent has nothing that something could equal.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use oci::index::{Attrs, Xattrs, join};
 use oci::tree::{Id, Node, ROOT};
 use oci::{Entry, Kind, LayerIndex, Time, Tree};
+use sandbox::Ids;
 use store::Batch;
 
 use crate::context::KEPT_XATTRS;
@@ -43,6 +44,8 @@ pub enum CommitError {
 
 struct Walk<'a> {
     tree: &'a Tree,
+    /// Who exists where the step ran.
+    ids: &'a Ids,
     batch: &'a Batch,
     stubs: HashSet<&'a [u8]>,
     first: HashMap<(u64, u64), Vec<u8>>,
@@ -92,6 +95,23 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
 }
 
 impl Walk<'_> {
+    /// An owner that does not exist here was shown as root. As long as it is, it is what it was.
+    fn keep_what_cannot_be_shown(&self, attrs: &mut Attrs, below: &Attrs) {
+        if attrs.uid == 0 && !self.ids.has_user(below.uid) {
+            attrs.uid = below.uid;
+        }
+        if attrs.gid == 0 && !self.ids.has_group(below.gid) {
+            attrs.gid = below.gid;
+        }
+    }
+
+    /// The device that an empty file without permissions stands for where devices cannot be made: see `sandbox`'s directories.
+    fn stands_for(&self, m: &std::fs::Metadata, below: Id) -> Option<Entry> {
+        let empty = m.is_file() && m.len() == 0 && m.mode() & 0o7777 == 0;
+        let device = matches!(self.tree.inode(below).node, Node::CharDevice(..) | Node::BlockDevice(..));
+        (self.ids.nested() && empty && device).then(|| self.tree.inode(below).to_entry(Vec::new()))
+    }
+
     fn open(
         full: PathBuf,
         rel: Vec<u8>,
@@ -145,7 +165,10 @@ impl Walk<'_> {
         }
         let (xattrs, opaque) = xattrs(&full).map_err(read)?;
         let mtime = Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) };
-        let attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs };
+        let mut attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs };
+        if let Some(id) = below {
+            self.keep_what_cannot_be_shown(&mut attrs, &self.tree.inode(id).attrs);
+        }
         if ft.is_dir() {
             let lower = below.filter(|&id| self.tree.inode(id).is_dir());
             let opaque = opaque && lower.is_some();
@@ -171,7 +194,11 @@ impl Walk<'_> {
             self.first.insert(inode, path.clone());
         }
         let (major, minor) = (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev()));
-        let kind = if ft.is_symlink() {
+        let device = below.and_then(|id| self.stands_for(&m, id));
+        let kind = if let Some(device) = device {
+            attrs.mode = device.attrs.mode;
+            device.kind
+        } else if ft.is_symlink() {
             let target = std::fs::read_link(&full).map_err(read)?;
             Kind::Symlink { target: target.into_os_string().into_encoded_bytes() }
         } else if ft.is_fifo() {
@@ -217,6 +244,7 @@ pub(crate) fn layer_of_upper(
 ) -> Result<LayerIndex, CommitError> {
     let mut walk = Walk {
         tree,
+        ids: Ids::here(),
         batch,
         stubs: stubs.iter().map(Vec::as_slice).collect(),
         first: HashMap::new(),
@@ -226,9 +254,10 @@ pub(crate) fn layer_of_upper(
     let m = std::fs::symlink_metadata(upper)
         .map_err(|source| CommitError::Read { path: upper.to_owned(), source })?;
     let root = &tree.inode(ROOT).attrs;
-    if (m.mode() & 0o7777, m.uid(), m.gid()) != (root.mode, root.uid, root.gid) {
-        let mtime = Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) };
-        let attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs: Vec::new() };
+    let mtime = Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) };
+    let mut attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs: Vec::new() };
+    walk.keep_what_cannot_be_shown(&mut attrs, root);
+    if (attrs.mode, attrs.uid, attrs.gid) != (root.mode, root.uid, root.gid) {
         walk.entries.push(Entry { path: Vec::new(), kind: Kind::Directory { opaque: false }, attrs });
     }
     LayerIndex::from_entries(walk.entries).map_err(CommitError::Layer)

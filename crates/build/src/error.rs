@@ -88,6 +88,15 @@ pub enum BuildError {
         #[source]
         source: oci::tree::TreeError,
     },
+    /// The files of a layer cannot be written for a step.
+    #[error("the files of layer {} cannot be laid out", layer.short())]
+    LayerFiles {
+        /// Its id.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: sandbox::FilesError,
+    },
     /// A file or directory cannot be read or written.
     #[error("cannot {what} {path:?}")]
     Io {

@@ -51,6 +51,7 @@ pub mod tasks;
 mod testkit;
 pub mod textdiff;
 pub mod users;
+mod view;
 mod why;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,7 @@ pub use crate::finish::{Built, diff_id};
 use crate::input::{Files, Place};
 pub use crate::options::{CacheMode, Cutoff, NamedContext, NetworkMode, Options, Secret};
 pub use crate::tasks::{Ids, Tasks};
+pub use crate::view::{View, Views};
 
 /// A build, as asked for.
 #[derive(Debug)]

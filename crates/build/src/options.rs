@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fetch::GitRef;
 use crate::plan::Choices;
+use crate::view::View;
 
 /// A context with a name (`--build-context NAME=...`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub struct Options {
     pub cache: CacheMode,
     /// `--cutoff`.
     pub cutoff: Cutoff,
+    /// `--view`.
+    pub view: View,
     /// `--build-context`.
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--secret`.
@@ -134,6 +137,7 @@ impl Default for Options {
             label: String::new(),
             cache: CacheMode::Traced,
             cutoff: Cutoff::Exact,
+            view: View::Auto,
             contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),

@@ -30,6 +30,7 @@ use crate::plan::{BaseImage, CopySource, Plan, Stage, Start, Step, StepKind};
 use crate::state::State;
 use crate::steps::Prepared;
 use crate::tasks::Ids;
+use crate::view::Views;
 
 /// What became of a step.
 #[derive(Debug, Clone)]
@@ -82,6 +83,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) cancel: Arc<AtomicBool>,
     pub(crate) context: OnceLock<Arc<Context>>,
     pub(crate) locals: BTreeMap<String, Arc<Context>>,
+    /// How steps are shown their files.
+    pub(crate) views: Views,
     /// The network, if there is one.
     pub(crate) client: Option<&'a registry::Client>,
     /// What the build is of: its account without what happens.
@@ -186,6 +189,7 @@ impl<'a> Solver<'a> {
             cancel,
             context: OnceLock::new(),
             locals: BTreeMap::new(),
+            views: Views::new(options.view),
             client: None,
             header: BuildRecord::default(),
             past: OnceLock::new(),

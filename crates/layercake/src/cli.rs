@@ -128,6 +128,10 @@ pub(crate) struct BuildArgs {
     /// When a result counts as an earlier one: exact (all but times is equal) or noise (logs of apt and the like do not count either)
     #[arg(long, value_name = "RULE", default_value = "exact")]
     pub(crate) cutoff: String,
+    /// How RUN steps are shown the files that they start from: auto, fuse, overlay or copy; only with fuse it is seen what they read
+    /// [default: auto, the first of the others that works here; env LAYERCAKE_VIEW]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) view: Option<String>,
     /// Do not use earlier results for these stages (repeatable, comma list)
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,

@@ -98,6 +98,11 @@ pub(crate) fn named(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// `LAYERCAKE_VIEW`: how steps are shown their files, unless `--view` says so.
+pub(crate) fn view() -> Option<String> {
+    get("LAYERCAKE_VIEW").map(|v| v.to_string_lossy().into_owned())
+}
+
 /// `TERM`: `dumb` is a terminal that cannot be drawn on.
 pub(crate) fn term() -> Option<String> {
     get("TERM").map(|v| v.to_string_lossy().into_owned())

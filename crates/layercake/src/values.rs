@@ -115,6 +115,18 @@ pub(crate) fn volume(text: &str) -> Result<Mount, CommandError> {
     Ok(Mount { target: target.as_bytes().to_vec(), source })
 }
 
+/// `--view`, else LAYERCAKE_VIEW, else the best that works.
+pub(crate) fn view(flag: Option<&str>) -> Result<build::View, CommandError> {
+    let (name, by) = match (flag, crate::env::view()) {
+        (Some(f), _) => (f.to_owned(), "--view"),
+        (None, Some(v)) => (v, "LAYERCAKE_VIEW"),
+        (None, None) => return Ok(build::View::Auto),
+    };
+    build::View::from_name(&name).ok_or_else(|| {
+        CommandError::usage(format!("{by} {name:?} is not known")).hint("it is auto, fuse, overlay or copy")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

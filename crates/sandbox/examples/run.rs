@@ -84,6 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let step = Step {
             tree: tree.clone(),
             content: content.clone(),
+            files: sandbox::Files::Fuse,
             scratch: scratch.path().into(),
             argv: args.clone(),
             env: vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into())],

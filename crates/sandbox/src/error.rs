@@ -87,6 +87,11 @@ impl SandboxError {
         matches!(self, SandboxError::Setup { stage: Stage::Fuse, .. })
     }
 
+    /// Whether overlayfs cannot be had, so that a copy is the way to go on.
+    pub fn is_without_overlay(&self) -> bool {
+        matches!(self, SandboxError::Setup { stage: Stage::Overlay, .. })
+    }
+
     /// What the user can do about it, if that is known.
     pub fn hint(&self) -> Option<&'static str> {
         let SandboxError::Setup { stage, source, .. } = self else { return None };

@@ -11,7 +11,9 @@ mod caps;
 mod channel;
 mod error;
 mod exe;
+mod files;
 mod fuse;
+mod ids;
 mod init;
 mod plan;
 mod run;
@@ -24,9 +26,11 @@ mod targets;
 mod view;
 
 pub use error::{SandboxError, Stage};
+pub use files::{FilesError, is_plain, write_layer, write_tree};
+pub use ids::Ids;
 pub use run::{Exit, Handle, Outcome, Running, Stats, spawn};
 pub use seen::{Bits, Seen};
-pub use step::{Mount, MountSource, Network, Resource, Rlimit, Security, Stdio, Step, User};
+pub use step::{Files, Mount, MountSource, Network, Resource, Rlimit, Security, Stdio, Step, User};
 
 /// First argument of the process that a step is set up in.
 pub const INIT_ARG: &str = "__sandbox-init";

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::caps;
 use crate::error::SandboxError;
 use crate::seccomp::{self, Insn};
-use crate::step::{Mount, MountSource, Network, Rlimit, Security, Stdio, Step, User};
+use crate::step::{Files, Mount, MountSource, Network, Rlimit, Security, Stdio, Step, User};
 use crate::targets::{Content, Targets};
 use crate::view::View;
 
@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) hostname: String,
     /// Names below [`STAGE`] on which the views are mounted; they are served by the parent.
     pub(crate) views: Vec<String>,
+    /// Names below [`STAGE`] that are links to directories of the host, whose paths overlayfs' options could not hold.
+    pub(crate) links: Vec<Link>,
     /// Mounts and what belongs to them, in order.
     pub(crate) ops: Vec<Op>,
     pub(crate) rlimits: Vec<Rlimit>,
@@ -73,6 +75,14 @@ pub(crate) struct Plan {
     pub(crate) seccomp: Option<Vec<Insn>>,
     pub(crate) argv: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
+}
+
+/// A name below [`STAGE`] for a directory of the host. A relative path starts at the scratch directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    #[serde(with = "latin1")]
+    pub(crate) to: Vec<u8>,
 }
 
 /// Standard streams, as the first process finds or makes them.
@@ -89,8 +99,11 @@ pub(crate) enum Streams {
 /// A path in the step's root is absolute, and never leads out of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Op {
-    /// An overlay of a view, with its upper and work directory (relative to the scratch directory), at a name below the stage.
-    Overlay { lower: String, upper: String, work: String, at: String, nodev: bool },
+    /// An overlay with its upper and work directory (relative to the scratch directory), at a name below the stage. The lower ones,
+    /// topmost first, are names below the stage.
+    Overlay { lowers: Vec<String>, upper: String, work: String, at: String, nodev: bool },
+    /// A directory of the scratch directory as the root.
+    Root { from: String, nodev: bool },
     /// A new file system.
     Mount {
         fstype: String,
@@ -155,10 +168,21 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
     pub(crate) views: Vec<View>,
     pub(crate) stubs: Vec<Vec<u8>>,
+    /// Directories below the scratch directory to be filled before the plan runs.
+    pub(crate) fills: Vec<(String, Fill)>,
     /// Directories to make below the scratch directory before the plan runs, each the upper directory of a view.
     pub(crate) uppers: Vec<(String, usize)>,
     /// Sockets to make below the scratch directory, with the index of their mount.
     pub(crate) sockets: Vec<(String, usize)>,
+}
+
+/// What a directory is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// All that a view shows.
+    View(usize),
+    /// The mount targets that the root's layers lack.
+    Stubs,
 }
 
 fn invalid(text: impl Into<String>) -> SandboxError {
@@ -173,19 +197,16 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
     let root = View::new(step.tree.clone(), step.content.clone(), oci::tree::ROOT);
     let mut b = Builder {
         targets: Targets::new(root),
-        views: vec!["v0".into()],
+        served: step.files == Files::Fuse,
+        views: Vec::new(),
+        links: Vec::new(),
+        fills: Vec::new(),
         ops: Vec::new(),
-        uppers: vec![("upper".into(), 0)],
+        uppers: Vec::new(),
         sockets: Vec::new(),
         files: 0,
     };
-    b.ops.push(Op::Overlay {
-        lower: "v0".into(),
-        upper: "upper".into(),
-        work: "work".into(),
-        at: ROOT.into(),
-        nodev: sandboxed,
-    });
+    b.root(step, sandboxed);
     b.system(step)?;
     // A target that lies in another comes after it.
     let mut order: Vec<usize> = (0..step.mounts.len()).collect();
@@ -207,7 +228,7 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
             }
             view_of[i] = b.targets.views.len();
             b.targets.views.push(View::new(tree.clone(), content.clone(), *subpath));
-            b.views.push(format!("v{}", view_of[i]));
+            b.view(view_of[i]);
         }
     }
     for i in order {
@@ -223,6 +244,7 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
         own_network: step.network == Network::None,
         hostname: step.hostname.clone(),
         views: b.views,
+        links: b.links,
         ops: b.ops,
         rlimits: step.rlimits.clone(),
         stdio: match step.stdio {
@@ -237,7 +259,14 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
         argv: step.argv.clone(),
         env: step.env.clone(),
     };
-    Ok(Planned { plan, views: b.targets.views, stubs: b.targets.stubs, uppers: b.uppers, sockets: b.sockets })
+    Ok(Planned {
+        plan,
+        views: b.targets.views,
+        stubs: b.targets.stubs,
+        fills: b.fills,
+        uppers: b.uppers,
+        sockets: b.sockets,
+    })
 }
 
 /// Refuses what no system call would take.
@@ -284,7 +313,11 @@ fn check(step: &Step) -> Result<(), SandboxError> {
 
 struct Builder {
     targets: Targets,
+    /// Whether views are served through FUSE.
+    served: bool,
     views: Vec<String>,
+    links: Vec<Link>,
+    fills: Vec<(String, Fill)>,
     ops: Vec<Op>,
     uppers: Vec<(String, usize)>,
     sockets: Vec<(String, usize)>,
@@ -292,6 +325,50 @@ struct Builder {
 }
 
 impl Builder {
+    /// The root file system.
+    fn root(&mut self, step: &Step, nodev: bool) {
+        use std::os::unix::ffi::OsStrExt;
+        let lowers = match &step.files {
+            Files::Fuse => {
+                self.view(0);
+                vec!["v0".into()]
+            }
+            Files::Overlay { lowers } => {
+                // Above all layers: what the root lacks of mount targets.
+                self.fills.push(("stubs".into(), Fill::Stubs));
+                let mut paths: Vec<Vec<u8>> =
+                    lowers.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect();
+                if paths.is_empty() {
+                    self.fills.push(("lower".into(), Fill::View(0)));
+                    paths.push(b"lower".to_vec());
+                }
+                paths.insert(0, b"stubs".to_vec());
+                let names: Vec<String> = (0..paths.len()).map(|n| format!("l{n}")).collect();
+                let links = names.iter().zip(paths).map(|(name, to)| Link { name: name.clone(), to });
+                self.links.extend(links);
+                names
+            }
+            Files::Copy => {
+                self.fills.push(("upper".into(), Fill::View(0)));
+                return self.ops.push(Op::Root { from: "upper".into(), nodev });
+            }
+        };
+        self.uppers.push(("upper".into(), 0));
+        let (upper, work, at) = ("upper".into(), "work".into(), ROOT.into());
+        self.ops.push(Op::Overlay { lowers, upper, work, at, nodev });
+    }
+
+    /// Shows a view at `v<number>` below the stage.
+    fn view(&mut self, number: usize) {
+        let name = format!("v{number}");
+        if self.served {
+            return self.views.push(name);
+        }
+        let copy = format!("c{number}");
+        self.fills.push((copy.clone(), Fill::View(number)));
+        self.links.push(Link { name, to: copy.into_bytes() });
+    }
+
     fn target(&mut self, target: &[u8], content: Content) -> Result<Vec<u8>, SandboxError> {
         self.targets.add(target, content).map_err(|why| invalid(format!("cannot mount: {why}")))
     }
@@ -360,11 +437,13 @@ impl Builder {
                 let content = if file { Content::File } else { Content::View(view) };
                 let target = self.target(&mount.target, content)?;
                 let mut from = format!("v{view}");
-                if *writable {
+                // A copy is the step's own.
+                if *writable && self.served {
                     let (upper, work) = (format!("u{view}"), format!("w{view}"));
                     self.uppers.push((upper.clone(), view));
                     let at = format!("o{view}");
-                    self.ops.push(Op::Overlay { lower: from, upper, work, at: at.clone(), nodev: true });
+                    let lowers = vec![from];
+                    self.ops.push(Op::Overlay { lowers, upper, work, at: at.clone(), nodev: true });
                     from = at;
                 }
                 if file {

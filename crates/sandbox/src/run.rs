@@ -14,11 +14,12 @@ use rustix::net::Shutdown;
 
 use crate::channel::{self, Order, Report};
 use crate::error::SandboxError;
+use crate::files::{self, Baseline, FilesError};
 use crate::fuse::Server;
-use crate::plan::{self, Planned};
+use crate::plan::{self, Fill, Planned};
 use crate::seen::Seen;
 use crate::socket::Forwarder;
-use crate::step::{MountSource, Stdio, Step};
+use crate::step::{Files, MountSource, Stdio, Step};
 use crate::view::View;
 
 /// How a command ended.
@@ -92,6 +93,10 @@ pub struct Running {
     remains: Remains,
     upper: PathBuf,
     stubs: Vec<Vec<u8>>,
+    /// Number of trees that are shown without being observed.
+    unobserved: usize,
+    /// What the step runs on, if it is a copy.
+    copy: Option<(View, Baseline)>,
     /// They end with us.
     _forwarders: Vec<Forwarder>,
     command: (String, String, u32, u32),
@@ -172,9 +177,23 @@ impl Running {
             max_rss,
             requests: self.servers.iter().map(|s| s.requests()).sum(),
         };
+        if let Some((view, baseline)) = &self.copy {
+            files::condense(&self.upper, view, baseline).map_err(|(path, source)| SandboxError::Io {
+                what: "find what the step changed in",
+                path,
+                source,
+            })?;
+        }
+        let unobserved =
+            Seen { incomplete: Some("its files were not served, so nobody saw".into()), ..Seen::default() };
         Ok(Outcome {
             exit: Exit::from_status(status),
-            seen: self.servers.iter().map(|s| s.seen()).collect(),
+            seen: self
+                .servers
+                .iter()
+                .map(|s| s.seen())
+                .chain(std::iter::repeat_n(unobserved, self.unobserved))
+                .collect(),
             upper: std::mem::take(&mut self.upper),
             stubs: std::mem::take(&mut self.stubs),
             stats,
@@ -268,8 +287,9 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
     drop(command);
     let mut remains = Burial(Remains { child: Some(child), threads: Vec::new() });
     let capable = rustix::thread::capabilities(None).map_or(0, |c| c.permitted.bits());
-    let Planned { plan, views, stubs, uppers, sockets } = plan::make(&step, capable)?;
+    let Planned { plan, views, stubs, fills, uppers, sockets } = plan::make(&step, capable)?;
     let upper = prepare(&step.scratch, &uppers, &views)?;
+    let baseline = fill(&step, &fills, &views, &stubs)?;
     let forwarders = forward(&step, &sockets)?;
     let stdin = match step.stdio {
         Stdio::Inherit { stdin: true } => Some(rustix::stdio::stdin()),
@@ -282,7 +302,9 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
         plan.user.uid,
         plan.user.gid,
     );
+    let unobserved = if step.files == Files::Fuse { 0 } else { views.len() };
     let mut views = views.into_iter();
+    let copy = baseline.and_then(|b| Some((views.next()?, b)));
     let mut servers = Vec::new();
     let mut pty = None;
     loop {
@@ -312,6 +334,8 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
         remains: remains.release(),
         upper,
         stubs,
+        unobserved,
+        copy,
         _forwarders: forwarders,
         command,
         started,
@@ -379,6 +403,45 @@ fn prepare(scratch: &Path, uppers: &[(String, usize)], views: &[View]) -> Result
         give(&path, view).map_err(|e| SandboxError::Io { what: "set the attributes of", path, source: e })?;
     }
     Ok(scratch.join("upper"))
+}
+
+/// Writes the files of a step that are not served. Gives the baseline of its root, if that is a copy.
+fn fill(
+    step: &Step,
+    fills: &[(String, Fill)],
+    views: &[View],
+    stubs: &[Vec<u8>],
+) -> Result<Option<Baseline>, SandboxError> {
+    let mut of_root = None;
+    for (name, what) in fills {
+        let path = step.scratch.join(name);
+        rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700)).map_err(|e| SandboxError::Io {
+            what: "make the directory",
+            path: path.clone(),
+            source: e.into(),
+        })?;
+        let done = match what {
+            Fill::View(n) => files::write_view(&views[*n], &path).map(|b| (*n == 0).then_some(b)),
+            Fill::Stubs => files::write_stubs(&views[0], stubs, &path).map(|()| None),
+        };
+        let baseline = done.map_err(|e| match e {
+            FilesError::Content { path, source } => {
+                SandboxError::Content { path: format!("/{}", path.trim_start_matches('/')), source }
+            }
+            FilesError::Write { path: at, source } => {
+                let path = path.join(at.trim_start_matches('/'));
+                SandboxError::Io { what: "write for the step", path, source }
+            }
+        })?;
+        of_root = of_root.or(baseline);
+    }
+    let of_root = of_root.filter(|_| step.files == Files::Copy);
+    if let Some(baseline) = &of_root {
+        let failed =
+            |source| SandboxError::Io { what: "write for the step", path: step.scratch.clone(), source };
+        baseline.settle(&step.scratch).map_err(failed)?;
+    }
+    Ok(of_root)
 }
 
 /// Starts what stands between the step and the sockets of the host.

@@ -15,6 +15,8 @@ pub struct Step {
     pub tree: Arc<Tree>,
     /// Who has the bytes of its files.
     pub content: Arc<dyn Content>,
+    /// How its files are shown to it.
+    pub files: Files,
     /// An existing empty directory on the file system of the store, for this step alone. `upper` and `work` are made in it.
     pub scratch: PathBuf,
     /// Program and arguments; the program is sought in the `PATH` of `env` if it has no slash.
@@ -64,6 +66,21 @@ pub struct User {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+}
+
+/// How the files of a step's trees are shown to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Files {
+    /// Served by this process through FUSE, and observed.
+    Fuse,
+    /// From directories under overlayfs. Nothing is observed.
+    Overlay {
+        /// Directories of the root's layers, made by [`crate::write_layer`] or [`crate::write_tree`], the topmost first. Without any, the
+        /// tree is written into the scratch directory. What is mounted besides the root is written there in any case.
+        lowers: Vec<PathBuf>,
+    },
+    /// From a copy of each tree in the scratch directory. Nothing is observed.
+    Copy,
 }
 
 /// Network of a step.

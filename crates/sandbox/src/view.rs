@@ -9,6 +9,8 @@ use std::sync::Arc;
 use oci::tree::{Child, Id, Node};
 use oci::{Content, Time, Tree};
 
+use crate::ids::Ids;
+
 /// The size that every directory shows: the true one would depend on the file system, and change with unrelated names.
 const DIRECTORY_SIZE: u64 = 4096;
 
@@ -190,8 +192,9 @@ impl View {
             mtime: inode.attrs.mtime,
             mode: inode.file_type() | (inode.attrs.mode & 0o7777),
             nlink: if inode.is_dir() { 1 } else { inode.nlink.max(1) },
-            uid: inode.attrs.uid,
-            gid: inode.attrs.gid,
+            // Whoever is shown somebody that is not mapped could neither change nor copy the file.
+            uid: Ids::here().user(inode.attrs.uid),
+            gid: Ids::here().group(inode.attrs.gid),
             rdev,
         }
     }

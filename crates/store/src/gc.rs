@@ -11,16 +11,20 @@
 //! **Alone**: see [`crate::locks`]. **Crash**: what refers to something goes, durably, before what it refers to; so at any point
 //! the rest is a sound store, and the next run finishes the work.
 //!
+//! **Directories** made from layers go with their layer, like records when they are not used, and all of them when there is no room.
+//!
 //! Garbage, too: sessions of dead processes, databases that were set aside as damaged, step locks, and memos as old as the records
 //! that go.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use oci::{Digest, LayerIndex, Time};
 
 use crate::Store;
 use crate::core::Core;
+use crate::dirs;
 use crate::error::{Context, Result, StoreError};
 use crate::images;
 use crate::inventory::{self, Amount};
@@ -53,6 +57,8 @@ pub struct Freed {
     pub layers: Amount,
     /// Compressed layers, configs, manifests.
     pub blobs: Amount,
+    /// Directories made from layers.
+    pub dirs: Amount,
     /// Leftovers: dead sessions, damaged databases, memos.
     pub other: Amount,
     /// Objects, layers and blobs that stay.
@@ -62,7 +68,7 @@ pub struct Freed {
 impl Freed {
     /// Everything that goes.
     pub fn total(&self) -> Amount {
-        self.objects + self.layers + self.blobs + self.other
+        self.objects + self.layers + self.blobs + self.dirs + self.other
     }
 }
 
@@ -75,6 +81,8 @@ struct Plan {
     tar_blobs: Vec<(Digest, Digest)>,
     /// Leftover files, relative to the root.
     files: Vec<String>,
+    /// Directories made from layers.
+    dirs: HashSet<PathBuf>,
 }
 
 impl Store {
@@ -251,8 +259,20 @@ fn plan(core: &Core, policy: &Policy) -> Result<Plan> {
             !lives(Key::blob(blob)) || dead_tars.contains(diff_id) || !layer_of.contains_key(diff_id)
         })
         .collect();
+    let alive = |layer: &Digest| lives(Key::layer(layer));
+    let kept = dirs_kept(core, policy, marks.live)?;
+    for (path, amount) in dirs::garbage(core, &alive, oldest, !kept)? {
+        plan.freed.dirs += amount;
+        plan.dirs.insert(path);
+    }
     leftovers(core, oldest, &mut plan)?;
     Ok(plan)
+}
+
+/// Whether there is room for directories made from layers beside `live` bytes: they are the first to go.
+fn dirs_kept(core: &Core, policy: &Policy, live: u64) -> Result<bool> {
+    let Some(max) = policy.max_bytes else { return Ok(true) };
+    Ok(live + inventory::amount_below(&core.root.join(paths::DIRS)).bytes <= max)
 }
 
 /// Adds what dead processes and damage left.
@@ -292,6 +312,7 @@ fn sweep(core: &Core, plan: &Plan) -> Result<()> {
     if !plan.freed.images.is_empty() {
         root.sync_dir(&Dir::Images.to_string())?;
     }
+    dirs::remove(core, &plan.dirs)?;
     remove_keys(core, &plan.dead)?;
     for name in &plan.files {
         root.unlink(name)?;

@@ -60,6 +60,8 @@ pub struct Usage {
     pub database: Amount,
     /// Memos.
     pub memo: Amount,
+    /// Directories made from layers.
+    pub dirs: Amount,
     /// Cache mounts.
     pub mounts: Amount,
     /// Sessions: of running processes, and what dead ones left.
@@ -71,7 +73,7 @@ pub struct Usage {
 impl Usage {
     /// Everything together.
     pub fn total(&self) -> Amount {
-        let beside = [self.memo, self.mounts, self.tmp];
+        let beside = [self.memo, self.dirs, self.mounts, self.tmp];
         [self.objects, self.layers, self.blobs, self.images, self.database].into_iter().chain(beside).sum()
     }
 }
@@ -170,6 +172,7 @@ impl Store {
                 + amount_below(&root.join(paths::TAGS)),
             database,
             memo: amount_below(&root.join(paths::MEMO)),
+            dirs: amount_below(&root.join(paths::DIRS)),
             mounts: amount_below(&root.join(paths::MOUNTS)),
             tmp: amount_below(&root.join(paths::TMP)),
             records: core.query(|db| db.count_records())?,

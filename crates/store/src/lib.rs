@@ -11,6 +11,7 @@
 //!   images/<hex>.json       an image: config, manifest, layers
 //!   images/tags/<hex>.json  a tag: name, image; <hex> is the sha256 of the name
 //!   db.sqlite               records of past steps and builds, tars and blobs of layers (db.sqlite-wal, db.sqlite-shm are SQLite's)
+//!   dirs/<name>/            directories made from layers, for steps whose files cannot be served: see `dirs`
 //!   mounts/<hex>/           cache mounts of RUN steps: see `mounts`
 //!   memo/<hex>              bytes by name that may be lost at any time
 //!   tmp/<session>/          what a running process has not committed yet, and its scratch directories
@@ -36,7 +37,7 @@
 //!
 //! The rooms: `paths`, `sys` (file operations), `core` (what an open store consists of), `session` and `remove` (`tmp/`), `objects`
 //! (files by digest), `batch` and `ingest` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
-//! `images`, `records`, `builds`, `db`, `memo`, `locks`, `scratch`, `mounts`, `inventory` (what is there), `gc`, `verify`.
+//! `images`, `records`, `builds`, `db`, `memo`, `locks`, `scratch`, `mounts`, `dirs`, `inventory` (what is there), `gc`, `verify`.
 
 mod batch;
 mod blobs;
@@ -44,6 +45,7 @@ mod builds;
 mod commit;
 mod core;
 mod db;
+mod dirs;
 mod error;
 mod gc;
 mod images;

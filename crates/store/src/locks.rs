@@ -4,6 +4,7 @@
 //! locks/store        shared by every process that has the store open; alone: gc, verify --repair
 //! locks/db           alone while the database is opened, made or set aside
 //! locks/sessions     alone while a session is made or dead ones are looked for
+//! locks/dirs         alone while directories are made from layers
 //! locks/steps/<key>  alone by the process that runs the step; the file goes with the lock
 //! ```
 

@@ -100,6 +100,7 @@ pub(crate) const IMAGES: &str = "images";
 pub(crate) const TAGS: &str = "images/tags";
 pub(crate) const MEMO: &str = "memo";
 pub(crate) const MOUNTS: &str = "mounts";
+pub(crate) const DIRS: &str = "dirs";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const STEP_LOCKS: &str = "locks/steps";
 pub(crate) const DB: &str = "db.sqlite";
@@ -112,6 +113,9 @@ pub(crate) const STORE_LOCK: &str = "locks/store";
 pub(crate) const DB_LOCK: &str = "locks/db";
 /// Held alone while a session is made, and while dead ones are looked for.
 pub(crate) const SESSIONS_LOCK: &str = "locks/sessions";
+
+/// Held alone while directories are made from layers.
+pub(crate) const DIRS_LOCK: &str = "locks/dirs";
 
 /// Directories of every store, parents first.
 pub(crate) const DIRECTORIES: [&str; 9] = [OBJECTS, LAYERS, "blobs", BLOBS, IMAGES, TAGS, MEMO, TMP, "locks"];

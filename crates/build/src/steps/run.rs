@@ -237,6 +237,7 @@ impl<'p> PreparedRun<'p> {
         let step = sandbox::Step {
             tree: tree.clone(),
             content,
+            files: sandbox::Files::Fuse,
             scratch: scratch.path().to_owned(),
             argv: run.args.clone(),
             env,
@@ -267,7 +268,13 @@ impl<'p> PreparedRun<'p> {
             return Err(BuildError::Interrupted);
         }
         let command = || self.run.args.join(" ");
-        let mut running = sandbox::spawn(step).map_err(|e| not_run(e, command()))?;
+        let warn = |text| solver.listener.event(Event::Warning { text, line: None });
+        let started = solver.views.spawn(solver.store, &step, parent.layers(), &warn);
+        let mut running = started.map_err(|e| match e {
+            BuildError::Sandbox(e) => not_run(e, command()),
+            e => e,
+        })?;
+        drop(step);
         solver.register(id, running.handle());
         let log = Mutex::new(Log::default());
         let pipes = [(running.stdout.take(), Stream::Stdout), (running.stderr.take(), Stream::Stderr)];

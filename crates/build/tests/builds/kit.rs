@@ -128,6 +128,10 @@ impl Built {
         self.outcome().image.id
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub(crate) fn tree(&self) -> Tree {
         let layers: Vec<Digest> = self.outcome().image.layers.iter().map(|(l, _)| *l).collect();
         build::export::tree(&self.store, &layers).expect("the layers fit")

@@ -6,6 +6,7 @@ mod cache;
 mod graph;
 mod kit;
 mod steps;
+mod views;
 mod why;
 
 use std::io::Write;
@@ -19,7 +20,7 @@ fn main() {
         sandbox::init_main([]);
     }
     let mut out = std::io::stdout();
-    let all = [graph::CASES, cache::CASES, steps::CASES, why::CASES].concat();
+    let all = [graph::CASES, cache::CASES, steps::CASES, views::CASES, why::CASES].concat();
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
         for (name, _) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {

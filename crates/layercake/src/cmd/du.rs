@@ -52,6 +52,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &DuArgs) -> Result<ExitCode, Comm
         row("images", "images and tags", u.images),
         row("database", "records of past steps", u.database),
         row("memo", "digests of build contexts", u.memo),
+        row("dirs", "layers as directories, for --view=overlay", u.dirs),
         row("mounts", "cache mounts of RUN steps", u.mounts),
         row("tmp", "of running and dead processes", u.tmp),
     ];

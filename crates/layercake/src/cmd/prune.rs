@@ -58,6 +58,7 @@ fn rows(f: &Freed) -> Vec<Row> {
         amount("objects", f.objects),
         amount("layers", f.layers),
         amount("blobs", f.blobs),
+        amount("dirs", f.dirs),
         amount("leftovers", f.other),
     ]
 }
@@ -70,6 +71,7 @@ fn sentence(f: &Freed) -> String {
         (f.layers.files, "layer", "layers"),
         (f.objects.files, "file content", "file contents"),
         (f.blobs.files, "blob", "blobs"),
+        (f.dirs.files, "file of a layer's directory", "files of layers' directories"),
         (f.other.files, "leftover", "leftovers"),
     ];
     let parts: Vec<String> = words

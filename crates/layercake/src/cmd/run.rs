@@ -76,6 +76,9 @@ pub(crate) struct RunArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", default_value = "64m")]
     shm_size: String,
+    /// How the files are shown: auto, fuse, overlay or copy [default: auto, the first of the others that works here; env LAYERCAKE_VIEW]
+    #[arg(long, value_name = "HOW")]
+    view: Option<String>,
     /// Limit: NAME=SOFT[:HARD] (repeatable)
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
@@ -128,6 +131,7 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
     let mounts = options::mounts(&args.volume, &args.tmpfs)?;
     let hosts = args.add_host.iter().map(|h| values::host(h)).collect::<Result<Vec<_>, _>>()?;
     let rlimits = args.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<Vec<_>, _>>()?;
+    let views = build::Views::new(values::view(args.view.as_deref())?);
     let shm_size = values::bytes("shm-size", &args.shm_size)?;
     let own_env = options::environment(&args.env_file, &args.env)?;
     if args.tty && args.interactive && !rustix::termios::isatty(rustix::stdio::stdin()) {
@@ -161,6 +165,7 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
     let step = Step {
         tree,
         content: loan.content(),
+        files: sandbox::Files::Fuse,
         scratch: scratch.path().to_owned(),
         argv,
         env,
@@ -176,7 +181,9 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
         rlimits,
         stdio: process::stdio(args.interactive, args.tty),
     };
-    let code = process::run(step, args.interactive, &signals);
+    // Nobody wants to know of a container what it reads, so another way to show it its files is no loss worth a word.
+    let start = || Ok(views.spawn(&store, &step, &image.record.layers, &|_| ())?);
+    let code = process::run(start, args.interactive, &signals);
     drop(loan);
     code
 }

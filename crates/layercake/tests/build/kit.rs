@@ -120,9 +120,12 @@ impl Lab {
     fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
         command.env_clear().env("LAYERCAKE_ROOT", self.path("store")).env("HOME", self.path("home"));
-        #[allow(clippy::disallowed_methods)]
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
+        // So that all tests can be run with another way of showing files to steps.
+        for name in ["PATH", "LAYERCAKE_VIEW"] {
+            #[allow(clippy::disallowed_methods)]
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
         }
         command.envs(self.env.iter().map(|(k, v)| (k, v))).current_dir(self.dir.path()).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -13,6 +13,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use super::{Context, Done};
 use crate::channel::{self, Report};
 use crate::error::Stage;
+use crate::ids::Ids;
 use crate::plan::{Flag, Op, Plan, ROOT, STAGE};
 
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
@@ -37,6 +38,11 @@ pub(super) fn build(plan: &Plan, socket: &OwnedFd) -> Done<()> {
         let device = view(&at)?;
         channel::send(socket, &Report::View, Some(device.as_fd()))
             .doing(Stage::Fuse, || "hand over the FUSE device".into())?;
+    }
+    for link in &plan.links {
+        let to = if link.to.first() == Some(&b'/') { link.to.clone() } else { [b"../", &*link.to].concat() };
+        rustix::fs::symlink(&*to, format!("{STAGE}/{}", link.name))
+            .doing(Stage::Mounts, || format!("make {:?}", link.name))?;
     }
     // All that is left is done by the views' server, which is our parent: with the device gone from here, its death ends them.
     let mut root = Root { dir: None, unified };
@@ -95,6 +101,24 @@ fn through(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+/// Adds flags to a bind mount. Those that it has stay: in a user namespace it may not lose what the mount of the host has.
+fn remount(path: &str, flags: MountFlags) -> Result<(), Errno> {
+    use rustix::fs::StatVfsMountFlags as Has;
+    let has = rustix::fs::statvfs(path)?.f_flag;
+    let kept = [
+        (Has::RDONLY, MountFlags::RDONLY),
+        (Has::NOSUID, MountFlags::NOSUID),
+        (Has::NODEV, MountFlags::NODEV),
+        (Has::NOEXEC, MountFlags::NOEXEC),
+        (Has::NOATIME, MountFlags::NOATIME),
+        (Has::NODIRATIME, MountFlags::NODIRATIME),
+        (Has::RELATIME, MountFlags::RELATIME),
+    ];
+    let kept = kept.iter().filter(|(flag, _)| has.contains(*flag));
+    let flags = kept.fold(flags | MountFlags::BIND, |all, (_, flag)| all | *flag);
+    rustix::mount::mount_remount(path, flags, "")
+}
+
 struct Root {
     dir: Option<OwnedFd>,
     unified: bool,
@@ -146,24 +170,25 @@ impl Root {
         let place = self.target(target, file)?;
         rustix::mount::mount_bind(from, through(&place))
             .doing(Stage::Mounts, || format!("mount {:?} on {:?}", text(from), text(target)))?;
-        let mut flags = MountFlags::BIND;
+        let mut flags = MountFlags::empty();
         if readonly {
             flags |= MountFlags::RDONLY;
         }
         if nodev {
             flags |= MountFlags::NODEV;
         }
-        if flags == MountFlags::BIND {
+        if flags.is_empty() {
             return Ok(());
         }
         let mounted = self.target(target, file)?;
-        rustix::mount::mount_remount(through(&mounted), flags, "")
+        remount(&through(&mounted), flags)
             .doing(Stage::Mounts, || format!("set the flags of the mount on {:?}", text(target)))
     }
 
     fn carry_out(&mut self, op: &Op) -> Done<()> {
         match op {
-            Op::Overlay { lower, upper, work, at, nodev } => self.overlay(lower, upper, work, at, *nodev),
+            Op::Overlay { lowers, upper, work, at, nodev } => self.overlay(lowers, upper, work, at, *nodev),
+            Op::Root { from, nodev } => self.own_root(from, *nodev),
             Op::Mount { fstype, target, flags, data } => {
                 let place = self.target(target, false)?;
                 let data = std::ffi::CString::new(data.as_bytes()).map_err(|_| Errno::INVAL);
@@ -209,12 +234,9 @@ impl Root {
                     let bind = rustix::mount::mount_bind(&path, &path);
                     bind.doing(Stage::Mounts, || format!("mount {target:?} on itself"))?;
                     let mounted = self.target(target.as_bytes(), false)?;
-                    let flags = MountFlags::BIND
-                        | MountFlags::RDONLY
-                        | MountFlags::NOSUID
-                        | MountFlags::NODEV
-                        | MountFlags::NOEXEC;
-                    rustix::mount::mount_remount(through(&mounted), flags, "")
+                    let flags =
+                        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                    remount(&through(&mounted), flags)
                         .doing(Stage::Mounts, || format!("make {target:?} read-only"))
                 }
             },
@@ -267,13 +289,31 @@ impl Root {
         hide().doing(Stage::Mounts, || format!("hide {target:?}"))
     }
 
-    fn overlay(&mut self, lower: &str, upper: &str, work: &str, at: &str, nodev: bool) -> Done<()> {
+    fn own_root(&mut self, from: &str, nodev: bool) -> Done<()> {
+        let path = format!("{STAGE}/{ROOT}");
+        let mount = || -> Result<OwnedFd, Errno> {
+            rustix::fs::mkdir(&*path, Mode::from_raw_mode(0o755))?;
+            rustix::mount::mount_bind(from, &*path)?;
+            if nodev {
+                remount(&path, MountFlags::NODEV)?;
+            }
+            rustix::fs::open(&*path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
+        self.dir = Some(mount().doing(Stage::Mounts, || "mount the copy of the files".into())?);
+        Ok(())
+    }
+
+    fn overlay(&mut self, lowers: &[String], upper: &str, work: &str, at: &str, nodev: bool) -> Done<()> {
         let path = format!("{STAGE}/{at}");
         rustix::fs::mkdir(&*path, Mode::from_raw_mode(0o755))
             .doing(Stage::Mounts, || format!("make {path:?}"))?;
         // `volatile`: nothing needs to be on disk before the store takes the layer, and unmounting would sync the file system.
+        let lower: Vec<String> = lowers.iter().map(|name| format!("{STAGE}/{name}")).collect();
+        let lower = lower.join(":");
+        // In a user namespace overlayfs keeps its marks where a file's owner may write them.
+        let marks = if Ids::here().nested() { ",userxattr" } else { "" };
         let data = format!(
-            "lowerdir={STAGE}/{lower},upperdir={upper},workdir={work},redirect_dir=nofollow,index=off,metacopy=off,xino=off,volatile\0"
+            "lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=nofollow,index=off,metacopy=off,xino=off,volatile{marks}\0"
         );
         let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
         let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).map_err(|_| Errno::INVAL);

@@ -10,6 +10,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::{Context, Done};
 use crate::channel::{self, Report};
 use crate::error::Stage;
+use crate::ids::Ids;
 use crate::plan::{Plan, Streams};
 use crate::step::User;
 use crate::sys;
@@ -202,8 +203,11 @@ fn drop_privileges(plan: &Plan) -> Done<()> {
         // Before the right to do so is gone: without no_new_privs, which a step must not have (sudo), it takes CAP_SYS_ADMIN.
         sys::install_filter(filter).doing(Stage::Privileges, || "install the system call filter".into())?;
     }
-    let groups: Vec<Gid> = plan.user.groups.iter().map(|&g| Gid::from_raw(g)).collect();
-    rustix::thread::set_thread_groups(&groups).doing(Stage::Privileges, || "set the groups".into())?;
+    // With a single user there are no other groups, and the kernel lets nobody leave those that he is in.
+    if Ids::here().setgroups() {
+        let groups: Vec<Gid> = plan.user.groups.iter().map(|&g| Gid::from_raw(g)).collect();
+        rustix::thread::set_thread_groups(&groups).doing(Stage::Privileges, || "set the groups".into())?;
+    }
     let (uid, gid) = (Uid::from_raw(plan.user.uid), Gid::from_raw(plan.user.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .doing(Stage::Privileges, || format!("become group {gid:?}"))?;

@@ -10,6 +10,7 @@ fn step() -> Step {
     Step {
         tree: Arc::new(Tree::new()),
         content: Arc::new(MemoryContent::default()),
+        files: Files::Fuse,
         scratch: "/scratch".into(),
         argv: vec!["sh".into(), "-c".into(), "true".into()],
         env: vec![("A".into(), "b=c".into())],
@@ -45,7 +46,7 @@ fn memory_file(name: &str, target: &str, bytes: &str, mode: u32) -> [Op; 2] {
 }
 
 fn overlay(lower: &str, upper: &str, work: &str, at: &str, nodev: bool) -> Op {
-    Op::Overlay { lower: lower.into(), upper: upper.into(), work: work.into(), at: at.into(), nodev }
+    Op::Overlay { lowers: vec![lower.into()], upper: upper.into(), work: work.into(), at: at.into(), nodev }
 }
 
 /// What every sandboxed step gets before its own mounts.
@@ -94,6 +95,7 @@ fn the_plan_of_a_plain_step() {
         own_network: true,
         hostname: "host".into(),
         views: vec!["v0".into()],
+        links: Vec::new(),
         ops: [common(), guards()].concat(),
         rlimits: Vec::new(),
         stdio: Streams::Pipes,

@@ -4,13 +4,39 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use oci::content::{Content, MemoryContent, ReadAt};
 use oci::index::Attrs;
 use oci::tree::Id;
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
-use sandbox::{Bits, Network, Outcome, Running, SandboxError, Security, Seen, Stdio, Step, User};
+use sandbox::{
+    Bits, Files as Shown, Network, Outcome, Running, SandboxError, Security, Seen, Stdio, Step, User,
+};
+
+/// The ways to show files to a step. Every test is run with each.
+pub(crate) const WAYS: [&str; 3] = ["fuse", "overlay", "copy"];
+
+static WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Has steps from now on be shown their files in one of [`WAYS`].
+pub(crate) fn use_way(number: usize) {
+    WAY.store(number, Ordering::Relaxed);
+}
+
+/// Whether it is seen what a step reads.
+pub(crate) fn observed() -> bool {
+    WAY.load(Ordering::Relaxed) == 0
+}
+
+fn shown() -> Shown {
+    match WAY.load(Ordering::Relaxed) {
+        0 => Shown::Fuse,
+        1 => Shown::Overlay { lowers: Vec::new() },
+        _ => Shown::Copy,
+    }
+}
 
 /// Files in memory, and files of the host.
 #[derive(Default)]
@@ -94,10 +120,15 @@ impl Builder {
     pub(crate) fn step(self, ops: &[&str]) -> Case {
         let (tree, content) = self.build();
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let argv = ["/probe", "probe"].iter().chain(ops).map(|a| (*a).to_owned()).collect();
+        let mut argv: Vec<String> = ["/probe", "probe"].iter().chain(ops).map(|a| (*a).to_owned()).collect();
+        if !observed() {
+            // Only what we serve is listed in order.
+            argv.iter_mut().filter(|a| *a == "list").for_each(|a| *a = "list-sorted".into());
+        }
         let step = Step {
             tree,
             content,
+            files: shown(),
             scratch: scratch.path().into(),
             argv,
             env: vec![("A".into(), "1".into())],
@@ -191,8 +222,22 @@ impl Case {
 }
 
 impl Ran {
-    /// What was learned of a path of a view, as letters: a(ttributes), c(ontent), l(isting).
-    pub(crate) fn learned_in(&self, view: usize, tree: &Tree, path: &str) -> String {
+    /// Asserts what was learned of a path of a view, as letters: a(ttributes), c(ontent), l(isting). Where nothing is observed, that it
+    /// is said.
+    pub(crate) fn assert_learned_in(&self, view: usize, tree: &Tree, path: &str, expected: &str) {
+        if observed() {
+            assert_eq!(self.learned_in(view, tree, path), expected, "{view} {path}");
+        } else {
+            let seen = &self.outcome.seen[view];
+            assert!(seen.incomplete.is_some() && seen.inodes.is_empty() && seen.absent.is_empty());
+        }
+    }
+
+    pub(crate) fn assert_learned(&self, path: &str, expected: &str) {
+        self.assert_learned_in(0, &self.tree, path, expected);
+    }
+
+    fn learned_in(&self, view: usize, tree: &Tree, path: &str) -> String {
         let id: Id = tree.lookup(path.trim_start_matches('/').as_bytes()).expect("the path is in the tree");
         let seen: &Seen = &self.outcome.seen[view];
         let bits = seen.inodes.iter().find(|(i, _)| *i == id).map_or(Bits(0), |(_, bits)| *bits);
@@ -203,12 +248,11 @@ impl Ran {
             .collect()
     }
 
-    pub(crate) fn learned(&self, path: &str) -> String {
-        self.learned_in(0, &self.tree, path)
-    }
-
-    /// Whether the absence of a path of the root was learned.
+    /// Whether the absence of a path of the root was learned; true where nothing is observed.
     pub(crate) fn missed(&self, path: &str) -> bool {
+        if !observed() {
+            return true;
+        }
         let (dir, name) =
             path.trim_start_matches('/').rsplit_once('/').unwrap_or(("", path.trim_start_matches('/')));
         let dir = self.tree.lookup(dir.as_bytes()).expect("the directory is in the tree");

@@ -1,6 +1,6 @@
 //! Real steps: this program is the parent, the step's first process, and, inside the step, the probe that looks around.
 //!
-//! Needs root; without it, it says so and passes.
+//! Each test runs in every way in which files can be shown to a step ([`kit::WAYS`]). Needs root; without it, it says so and passes.
 
 mod cases;
 mod death;
@@ -24,10 +24,14 @@ fn main() {
         _ => {}
     }
     let mut out = std::io::stdout();
-    let all = [cases::CASES, mounts::CASES, death::CASES].concat();
+    let cases = [cases::CASES, mounts::CASES, death::CASES].concat();
+    let ways = kit::WAYS.iter().enumerate();
+    let all: Vec<(String, usize, fn())> = ways
+        .flat_map(|(n, way)| cases.iter().map(move |(name, case)| (format!("{way}::{name}"), n, *case)))
+        .collect();
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
-        for (name, _) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {
+        for (name, ..) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {
             let _ = writeln!(out, "{name}: test");
         }
         return;
@@ -39,10 +43,11 @@ fn main() {
     let filter = args[1..].iter().find(|a| !a.starts_with('-'));
     let exact = args.iter().any(|a| a == "--exact");
     let (mut passed, mut failed) = (0, Vec::new());
-    for (name, case) in all {
-        if filter.is_some_and(|f| if exact { name != f } else { !name.contains(&**f) }) {
+    for (name, way, case) in all {
+        if filter.is_some_and(|f| if exact { name != *f } else { !name.contains(&**f) }) {
             continue;
         }
+        kit::use_way(way);
         let ok = std::panic::catch_unwind(case).is_ok();
         let _ = writeln!(out, "test {name} ... {}", if ok { "ok" } else { "FAILED" });
         if ok { passed += 1 } else { failed.push(name) }

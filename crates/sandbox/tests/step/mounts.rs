@@ -7,7 +7,7 @@ use oci::tree::ROOT;
 use sandbox::{Exit, Mount, MountSource, SandboxError, User};
 
 use crate::Case;
-use crate::kit::{self, Builder, errno};
+use crate::kit::{self, Builder, errno, observed};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_view_is_shown_and_observed", a_view_is_shown_and_observed),
@@ -79,7 +79,9 @@ fn a_view_is_shown_and_observed() {
     assert_eq!(ran.outcome.seen.len(), 3);
     let (tree, _) = context().build();
     let src = tree.lookup(b"src").unwrap();
-    assert_eq!(ran.out[5], (src + 1).to_string());
+    if observed() {
+        assert_eq!(ran.out[5], (src + 1).to_string());
+    }
     for (view, path, learned) in [
         (1, "src", "al"),
         (1, "src/a", "ac"),
@@ -89,10 +91,12 @@ fn a_view_is_shown_and_observed() {
         (2, "src", ""),
         (2, "", "a"),
     ] {
-        assert_eq!(ran.learned_in(view, &tree, path), learned, "{view} {path}");
+        ran.assert_learned_in(view, &tree, path, learned);
     }
-    assert_eq!(ran.outcome.seen[1].absent, [(src, b"none".to_vec())]);
-    assert_eq!(ran.learned("/work"), "a", "of the directory below a mount its attributes are learned");
+    if observed() {
+        assert_eq!(ran.outcome.seen[1].absent, [(src, b"none".to_vec())]);
+    }
+    ran.assert_learned("/work", "a"); // of the directory below a mount its attributes are learned
 }
 
 fn what_is_written_to_a_view_is_discarded() {
@@ -106,10 +110,8 @@ fn what_is_written_to_a_view_is_discarded() {
     assert_eq!(ran.out, ["ok", "ok", "first!", "a b new", "ok", &*errno(libc::EACCES)]);
     assert!(ran.upper().is_empty(), "{:?}", ran.upper());
     let (tree, _) = context().build();
-    assert_eq!(
-        (ran.learned_in(1, &tree, "src/a"), ran.learned_in(1, &tree, "src/b")),
-        ("ac".into(), String::new())
-    );
+    ran.assert_learned_in(1, &tree, "src/a", "ac");
+    ran.assert_learned_in(1, &tree, "src/b", "");
 }
 
 fn a_view_of_a_file() {
@@ -122,10 +124,8 @@ fn a_view_of_a_file() {
             if writable { ("ok".to_owned(), "second!") } else { (errno(libc::EROFS), "second") };
         assert_eq!(ran.out, ["second", &*answer, after]);
         let (tree, _) = context().build();
-        assert_eq!(
-            (ran.learned_in(1, &tree, "src/b"), ran.learned_in(1, &tree, "src")),
-            ("ac".into(), String::new())
-        );
+        ran.assert_learned_in(1, &tree, "src/b", "ac");
+        ran.assert_learned_in(1, &tree, "src", "");
         assert!(ran.upper().is_empty());
     }
 }
@@ -204,7 +204,8 @@ fn memory_and_secrets() {
     // Nothing of a secret is ever in a file of the host.
     let mut left = Vec::new();
     kit::walk(ran.scratch.path(), ran.scratch.path(), &mut left);
-    for path in left.iter().filter(|p| !p.ends_with('/')) {
+    // This program, which holds the word, may be among them.
+    for path in left.iter().filter(|p| !p.ends_with('/') && !p.ends_with("probe")) {
         let bytes = std::fs::read(ran.scratch.path().join(path)).unwrap();
         assert!(!bytes.windows(4).any(|w| w == b"hush"), "{path}");
     }
@@ -261,7 +262,7 @@ fn targets_leave_no_trace() {
         ran.missed("/etc/hosts") && ran.missed("/deep") && ran.missed("/proc"),
         "what the tree lacks is learned"
     );
-    assert_eq!(ran.learned("/etc"), "al");
+    ran.assert_learned("/etc", "al");
     let stubs: Vec<String> =
         ran.outcome.stubs.iter().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
     assert_eq!(
@@ -308,7 +309,7 @@ fn mounts_in_mounts() {
     assert_eq!(std::fs::read_to_string(cache.path().join("x")).unwrap(), "y");
     assert_eq!(ran.outcome.seen.len(), 2);
     let (tree, _) = context().build();
-    assert_eq!(ran.learned_in(1, &tree, "src"), "al");
+    ran.assert_learned_in(1, &tree, "src", "al");
 }
 
 fn links_do_not_lead_out() {

@@ -93,6 +93,12 @@ fn run(op: &[&str]) -> io::Result<String> {
                 fs::read_dir(path)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect();
             Ok(names?.join(" "))
         }
+        ["list-sorted", path] => {
+            let listed = run(&["list", path])?;
+            let mut names: Vec<&str> = listed.split(' ').collect();
+            names.sort_unstable();
+            Ok(names.join(" "))
+        }
         ["mkdir", path] => fs::create_dir(path).map(ok),
         ["remove", path] => fs::remove_file(path).map(ok),
         ["remove-all", path] => fs::remove_dir_all(path).map(ok),

@@ -73,7 +73,8 @@ pub(super) fn shell(
     let signals = process::Signals::catch()?;
     let listener = crate::progress::listener(crate::progress::Mode::Quiet);
     let stdio = process::stdio(true, true);
-    let ended = left.enter(store, options, &*listener, stdio, |step| process::run(step, true, &signals));
+    let ended =
+        left.enter(store, options, &*listener, stdio, |start| process::run(|| Ok(start()?), true, &signals));
     match ended.map_err(CommandError::from) {
         Ok(Ok(_)) => Ok(code),
         Ok(Err(e)) | Err(e) => {

@@ -100,6 +100,7 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
             );
         }
     };
+    o.view = crate::values::view(args.view.as_deref())?;
     let c = &mut o.choices;
     c.no_cache = args.no_cache;
     c.expand_from = args.expand_from;

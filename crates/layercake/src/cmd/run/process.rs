@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sandbox::{Exit, Handle, SandboxError, Stdio, Step};
+use sandbox::{Exit, Handle, Running, SandboxError, Stdio};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 
 use super::terminal;
@@ -130,12 +130,16 @@ pub(crate) fn stdio(interactive: bool, tty: bool) -> Stdio {
     }
 }
 
-/// Runs a container to its end. Gives the exit code.
-pub(crate) fn run(step: Step, interactive: bool, signals: &Signals) -> Result<u8, CommandError> {
+/// Runs the container that `start` starts to its end. Gives the exit code.
+pub(crate) fn run(
+    start: impl FnOnce() -> Result<Running, CommandError>,
+    interactive: bool,
+    signals: &Signals,
+) -> Result<u8, CommandError> {
     if !signals.start() {
         return Err(CommandError::new(Kind::Interrupted, "interrupted"));
     }
-    let mut running = sandbox::spawn(step).inspect_err(|_| signals.end())?;
+    let mut running = start().inspect_err(|_| signals.end())?;
     let pty = running.pty.take();
     let lost = |e| CommandError::from(SandboxError::Lost(format!("its terminal: {e}")));
     let copy = |fd: &OwnedFd| fd.try_clone().map_err(lost);
