@@ -150,14 +150,27 @@ pub fn read(
 ) -> Result<Context, ContextError> {
     let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let memo = Digest::of(real.as_os_str().as_bytes()).hex();
-    read_with(store, root, needed, ignore, cancel, Some(&memo))
+    read_with(store, root, needed, ignore, cancel, Some(&memo), true)
+}
+
+/// The same, but nothing is kept: contents stay where they are, and what was hashed is not remembered.
+pub(crate) fn peek(
+    store: &Store,
+    root: &Path,
+    needed: &Needed,
+    ignore: Option<&Matcher>,
+    cancel: &AtomicBool,
+) -> Result<Context, ContextError> {
+    let real = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let memo = Digest::of(real.as_os_str().as_bytes()).hex();
+    read_with(store, root, needed, ignore, cancel, Some(&memo), false)
 }
 
 /// Reads all of a directory that will not be there again: nothing of it is remembered.
 pub(crate) fn read_once(store: &Store, root: &Path, cancel: &AtomicBool) -> Result<Context, ContextError> {
     let mut needed = Needed::default();
     needed.everything();
-    read_with(store, root, &needed, None, cancel, None)
+    read_with(store, root, &needed, None, cancel, None, true)
 }
 
 /// What a directory holds and an ignore file leaves, without looking into files: all have the digest of nothing.
@@ -188,11 +201,12 @@ fn read_with(
     ignore: Option<&Matcher>,
     cancel: &AtomicBool,
     memo_name: Option<&str>,
+    keep: bool,
 ) -> Result<Context, ContextError> {
     let mut rows = Rows::new(Time::now());
     let found = walk(root, needed, ignore, cancel)?;
     let memo = memo_name.map(|name| Memo::load(store, name)).unwrap_or_default();
-    let digests = digest_all(store, root, &found, &memo, cancel)?;
+    let digests = digest_all(store, root, &found, &memo, cancel, keep)?;
 
     let mut entries = Vec::with_capacity(found.len());
     let mut first: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
@@ -233,7 +247,7 @@ fn read_with(
             kind,
         });
     }
-    if let Some(name) = memo_name.filter(|_| hashed > 0 || rows.len() != memo.len()) {
+    if let Some(name) = memo_name.filter(|_| keep && (hashed > 0 || rows.len() != memo.len())) {
         rows.save(store, name);
     }
     let layer = LayerIndex::from_entries(entries).map_err(ContextError::Name)?;
@@ -265,6 +279,7 @@ fn digest_all(
     found: &[Found],
     memo: &Memo,
     cancel: &AtomicBool,
+    keep: bool,
 ) -> Result<Vec<Option<Digested>>, ContextError> {
     let mut out: Vec<Option<Digested>> = Vec::with_capacity(found.len());
     let mut todo = Vec::new();
@@ -292,6 +307,8 @@ fn digest_all(
                 while let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = if cancel.load(Ordering::Relaxed) {
                         Err(ContextError::Interrupted)
+                    } else if !keep {
+                        hash(&root.join(OsStr::from_bytes(&found[i].path)))
                     } else {
                         ingest(&sink, &root.join(OsStr::from_bytes(&found[i].path)))
                     };
@@ -333,6 +350,14 @@ fn open(path: &Path) -> Result<std::fs::File, ContextError> {
         Ok(fd) => Ok(fd.into()),
         Err(e) => Err(ContextError::Read { path: path.to_owned(), source: e.into() }),
     }
+}
+
+fn hash(path: &Path) -> Result<(Digest, u64), ContextError> {
+    let mut out = oci::digest::Hashing::new(std::io::sink());
+    let copied = std::io::copy(&mut open(path)?, &mut out);
+    copied.map_err(|source| ContextError::Read { path: path.to_owned(), source })?;
+    let (_, digest, size) = out.finish();
+    Ok((digest, size))
 }
 
 fn ingest(sink: &store::Sink, path: &Path) -> Result<(Digest, u64), ContextError> {
@@ -393,6 +418,15 @@ impl Context {
         });
         let entry = self.layer.entries().get(*paths.get(digest)?)?;
         Some(root.join(OsStr::from_bytes(&entry.path)))
+    }
+
+    /// One content, if the context's directory holds it still and it is not longer than `limit` bytes.
+    pub fn read(&self, digest: &oci::Digest, limit: u64) -> Option<Vec<u8>> {
+        let path = self.path_of(digest)?;
+        let mut bytes = Vec::new();
+        let mut file = std::io::Read::take(open(&path).ok()?, limit + 1);
+        std::io::Read::read_to_end(&mut file, &mut bytes).ok()?;
+        (bytes.len() as u64 <= limit && oci::Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
     /// The same contents with other attributes.

@@ -23,9 +23,11 @@ pub mod copy;
 mod date;
 mod error;
 pub mod events;
+pub mod explain;
 pub mod export;
 pub mod fetch;
 mod finish;
+mod forecast;
 mod foreign;
 pub mod images;
 pub mod input;
@@ -67,8 +69,9 @@ pub use crate::account::{Rebased, rebased};
 pub use crate::aftermath::{Failure, Left};
 pub use crate::date::{Base, at_epoch};
 pub use crate::error::BuildError;
-pub use crate::events::{Event, Listener, StepId, StepInfo};
+pub use crate::events::{Event, Listener, RunReason, StepId, StepInfo};
 pub use crate::finish::{Built, diff_id};
+pub use crate::forecast::Forecast;
 use crate::input::{Files, Place};
 pub use crate::options::{CacheMode, Cutoff, NamedContext, NetworkMode, Options, Secret};
 pub use crate::tasks::{Ids, Tasks};
@@ -131,7 +134,7 @@ pub fn build_or_left(
     if request.options.no_cache_mounts {
         clear_cache_mounts(store, &plan, &request.options, listener, &cancel)?;
     }
-    let solver = solver(store, client, request, &plan, listener, &cancel)?;
+    let solver = solver(store, client, request, &plan, listener, &cancel, false)?;
     listener.event(Event::Planned { steps: solver.step_infos() });
     let base = finish::base(&plan);
     let image = solver.run().and_then(|target| {
@@ -168,6 +171,19 @@ pub fn build_or_left(
         }
     };
     Ok(Outcome { image, base, epoch: plan.epoch, account, rebased, took: began.elapsed() })
+}
+
+/// What would become of a build, were it to take place now: its account, with what would run and why. Nothing is run and nothing kept;
+/// no registry and no URL is asked: what they last gave is taken for what they would give.
+pub fn forecast(
+    store: &Store,
+    request: &Request,
+    listener: &dyn Listener,
+    cancel: Arc<AtomicBool>,
+) -> Result<Forecast, BuildError> {
+    let plan = planned(store, None, request, listener, &cancel)?;
+    let solver = solver(store, None, request, &plan, listener, &cancel, true)?;
+    solver.forecast()
 }
 
 /// Parses, plans and checks.
@@ -212,9 +228,11 @@ fn solver<'a>(
     plan: &'a plan::Plan,
     listener: &'a dyn Listener,
     cancel: &Arc<AtomicBool>,
+    dry: bool,
 ) -> Result<solve::Solver<'a>, BuildError> {
     let mut solver = solve::Solver::new(store, plan, &request.options, listener, cancel.clone());
     solver.client = client;
+    solver.dry = dry;
     let tasks = Tasks { listener, ids: &request.ids };
     read_contexts(store, request, &mut solver, &tasks, cancel)?;
     solver.header = header(request, plan, &solver.masker);
@@ -297,6 +315,7 @@ fn read_contexts(
     tasks: &Tasks<'_>,
     cancel: &AtomicBool,
 ) -> Result<(), BuildError> {
+    let read = if solver.dry { context::peek } else { context::read };
     let mut starts: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
     for (i, stage) in solver.plan.stages.iter().enumerate().filter(|(_, s)| s.needed) {
         if let plan::Start::Local(name) = &stage.start {
@@ -318,7 +337,7 @@ fn read_contexts(
                         all
                     }
                 };
-                let read = context::read(store, dir, &needed, matcher.as_ref(), cancel)?;
+                let read = read(store, dir, &needed, matcher.as_ref(), cancel)?;
                 date::dated(read, &request.options, solver.plan.epoch)?
             }
             Some(NamedContext::Git(git)) => {
@@ -347,7 +366,7 @@ fn read_contexts(
         Files::Fetched(context) => context.clone(),
         Files::Dir(dir) => tasks.run("read build context", |_| {
             let matcher = matcher(&request.input.ignore)?;
-            let read = context::read(store, dir, &needed, matcher.as_ref(), cancel);
+            let read = read(store, dir, &needed, matcher.as_ref(), cancel);
             let read = read.map_err(|e| match e {
                 context::ContextError::Interrupted => BuildError::Interrupted,
                 e => e.into(),

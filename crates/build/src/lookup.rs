@@ -131,8 +131,7 @@ impl Solver<'_> {
         let copied = self.copied_layers(at, parent);
         let mut of = 0;
         for &n in &copied {
-            let Some(id) = parent.layers().get(n as usize) else { continue };
-            of += files_in(&*self.store.layer(id)?);
+            of += parent.layer(self.store, n as usize)?.map_or(0, |l| files_in(&l));
         }
         if of == 0 {
             return Ok("inputs unchanged".to_owned());

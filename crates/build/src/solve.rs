@@ -87,6 +87,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) views: Views,
     /// The network, if there is one.
     pub(crate) client: Option<&'a registry::Client>,
+    /// Nothing is to be run or kept: see `forecast`.
+    pub(crate) dry: bool,
     /// What the build is of: its account without what happens.
     pub(crate) header: BuildRecord,
     /// Earlier builds, when somebody asks for them.
@@ -191,6 +193,7 @@ impl<'a> Solver<'a> {
             locals: BTreeMap::new(),
             views: Views::new(options.view),
             client: None,
+            dry: false,
             header: BuildRecord::default(),
             past: OnceLock::new(),
             masker: masker(plan, options),
@@ -536,6 +539,9 @@ impl<'a> Solver<'a> {
         let Some(context) = self.locals.get(name) else { return Ok(State::empty()) };
         if context.layer.is_empty() {
             return Ok(State::empty());
+        }
+        if self.dry {
+            return Ok(State::empty().push_unkept(context.layer.clone()));
         }
         let batch = self.store.batch();
         context.provide(&batch, &context.layer)?;

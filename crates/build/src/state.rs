@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use oci::{Digest, Tree};
+use oci::{Digest, LayerIndex, Tree};
 use store::Store;
 
 use crate::error::BuildError;
@@ -17,27 +17,44 @@ struct Inner {
     below: Option<State>,
     layers: Vec<Digest>,
     chain: Digest,
+    /// The top layer, if the store does not have it.
+    top: Option<Arc<LayerIndex>>,
     tree: OnceLock<Arc<Tree>>,
 }
 
 impl State {
     /// No layer.
     pub(crate) fn empty() -> State {
-        State(Arc::new(Inner { below: None, layers: Vec::new(), chain: EMPTY_CHAIN, tree: OnceLock::new() }))
+        State(Arc::new(Inner {
+            below: None,
+            layers: Vec::new(),
+            chain: EMPTY_CHAIN,
+            top: None,
+            tree: OnceLock::new(),
+        }))
     }
 
     /// The layers of an image.
     pub(crate) fn of_layers(layers: Vec<Digest>) -> State {
         let c = layers.iter().fold(EMPTY_CHAIN, |c, l| chain(&c, l));
-        State(Arc::new(Inner { below: None, layers, chain: c, tree: OnceLock::new() }))
+        State(Arc::new(Inner { below: None, layers, chain: c, top: None, tree: OnceLock::new() }))
     }
 
-    /// One more layer.
+    /// One more layer, which the store has.
     pub(crate) fn push(&self, layer: Digest) -> State {
+        self.with(layer, None)
+    }
+
+    /// One more layer, which the store need not have.
+    pub(crate) fn push_unkept(&self, layer: LayerIndex) -> State {
+        self.with(layer.id(), Some(Arc::new(layer)))
+    }
+
+    fn with(&self, layer: Digest, top: Option<Arc<LayerIndex>>) -> State {
         let mut layers = self.0.layers.clone();
         layers.push(layer);
         let chain = chain(&self.0.chain, &layer);
-        State(Arc::new(Inner { below: Some(self.clone()), layers, chain, tree: OnceLock::new() }))
+        State(Arc::new(Inner { below: Some(self.clone()), layers, chain, top, tree: OnceLock::new() }))
     }
 
     /// Layer ids, base first.
@@ -50,34 +67,54 @@ impl State {
         self.0.chain
     }
 
+    /// The layer of a number; none if there are not so many.
+    pub(crate) fn layer(&self, store: &Store, number: usize) -> Result<Option<Arc<LayerIndex>>, BuildError> {
+        let mut at = self;
+        while let Some(b) = at.0.below.as_ref().filter(|b| b.0.layers.len() > number) {
+            at = b;
+        }
+        match (&at.0.top, self.0.layers.get(number)) {
+            (Some(top), Some(_)) if at.0.layers.len() == number + 1 => Ok(Some(top.clone())),
+            (_, Some(id)) => Ok(Some(store.layer(id)?)),
+            (_, None) => Ok(None),
+        }
+    }
+
     /// The merged tree; made once, from the tree below where there is one.
     pub(crate) fn tree(&self, store: &Store) -> Result<Arc<Tree>, BuildError> {
         if let Some(t) = self.0.tree.get() {
             return Ok(t.clone());
         }
         // The nearest state below that has a tree already; the layers above it are applied to a copy.
-        let mut at = self;
-        let mut missing = 0;
+        let (mut at, mut above) = (self, Vec::new());
         let mut tree = loop {
             if let Some(t) = at.0.tree.get() {
                 break Tree::clone(t);
             }
             match &at.0.below {
                 Some(b) => {
-                    missing += 1;
+                    above.push(at);
                     at = b;
                 }
                 None => {
-                    missing = self.0.layers.len();
-                    break Tree::new();
+                    let mut tree = Tree::new();
+                    at.0.layers.iter().try_for_each(|id| apply(&mut tree, id, &*store.layer(id)?))?;
+                    break tree;
                 }
             }
         };
-        for id in &self.0.layers[self.0.layers.len() - missing..] {
-            let layer = store.layer(id)?;
-            tree.apply(&layer).map_err(|source| BuildError::Layer { layer: *id, source })?;
+        for state in above.into_iter().rev() {
+            let Some(id) = state.0.layers.last() else { continue };
+            match &state.0.top {
+                Some(layer) => apply(&mut tree, id, layer)?,
+                None => apply(&mut tree, id, &*store.layer(id)?)?,
+            }
         }
         let tree = Arc::new(tree);
         Ok(self.0.tree.get_or_init(|| tree).clone())
     }
+}
+
+fn apply(tree: &mut Tree, id: &Digest, layer: &LayerIndex) -> Result<(), BuildError> {
+    tree.apply(layer).map_err(|source| BuildError::Layer { layer: *id, source })
 }

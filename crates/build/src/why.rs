@@ -56,6 +56,11 @@ impl Solver<'_> {
         })
     }
 
+    /// How long a step, or what was in its place, took when it last ran.
+    pub(crate) fn took_before(&self, at: At<'_>) -> Option<u64> {
+        self.counterparts(at).find(|(_, s)| s.layer.is_some()).map(|(_, s)| s.ran_ms)
+    }
+
     /// Why a step has to run. `earlier` are the records of its key.
     pub(crate) fn what_changed(
         &self,

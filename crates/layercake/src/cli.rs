@@ -22,6 +22,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Say why the steps of a build ran, or did not
+    Explain(Box<cmd::explain::ExplainArgs>),
     /// Run a command on an image; nothing of it is kept
     Run(Box<cmd::run::RunArgs>),
     /// List images
@@ -88,7 +90,7 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) list_context: bool,
     /// How to print a list
-    #[arg(long, value_enum, default_value_t, requires = "list_context")]
+    #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     /// Name of the image, optionally with a tag (repeatable)
     #[arg(short, long, value_name = "NAME[:TAG]")]

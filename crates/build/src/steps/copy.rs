@@ -155,7 +155,7 @@ impl<'p> PreparedCopy<'p> {
             Some(w) => w.finish()?,
             None => LayerIndex::default(),
         };
-        for o in &self.opened {
+        for o in self.opened.iter().filter(|_| !solver.dry) {
             if let Some(c) = &o.context {
                 c.provide(&batch, &layer)?;
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use build::account::BuildRecord;
 use build::events::{HitRule, Listener, Recorder};
 use build::{BuildError, Event, NamedContext, Options, Outcome, Request, input};
 use oci::{Content, Digest, Tree};
@@ -86,14 +87,25 @@ impl World {
         cancel: Arc<AtomicBool>,
         listener: &dyn Listener,
     ) -> Result<Outcome, BuildError> {
+        let request = self.request(dockerfile, change);
+        build::build(&self.store, None, &request, listener, cancel)
+    }
+
+    fn request(&self, dockerfile: &str, change: impl FnOnce(&mut Options)) -> Request {
         let base = NamedContext::Dir(self.root.path().join("base"));
         let mut options = Options { contexts: BTreeMap::from([("base".into(), base)]), ..Options::default() };
         change(&mut options);
         let input =
             input::Input { name: "Dockerfile".into(), text: dockerfile.to_owned(), ignore: Vec::new() };
         let files = input::Files::Dir(self.at(""));
-        let request = Request { input, files, ids: build::Ids::default(), options };
-        build::build(&self.store, None, &request, listener, cancel)
+        Request { input, files, ids: build::Ids::default(), options }
+    }
+
+    /// What a build would do.
+    pub(crate) fn forecast(&self, dockerfile: &str, change: impl FnOnce(&mut Options)) -> BuildRecord {
+        let (recorder, cancel) = (Recorder::default(), Arc::new(AtomicBool::new(false)));
+        let told = build::forecast(&self.store, &self.request(dockerfile, change), &recorder, cancel);
+        told.unwrap_or_else(|e| panic!("{}", chain_text(&e))).account
     }
 
     /// What a cache mount of this target holds.

@@ -3,6 +3,7 @@
 //! This program is the builder and each step's first process. Needs root and a static busybox; without them it says so and passes.
 
 mod cache;
+mod forecast;
 mod graph;
 mod kit;
 mod steps;
@@ -20,7 +21,7 @@ fn main() {
         sandbox::init_main([]);
     }
     let mut out = std::io::stdout();
-    let all = [graph::CASES, cache::CASES, steps::CASES, views::CASES, why::CASES].concat();
+    let all = [graph::CASES, cache::CASES, steps::CASES, views::CASES, why::CASES, forecast::CASES].concat();
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
         for (name, _) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {

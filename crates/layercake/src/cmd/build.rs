@@ -1,5 +1,6 @@
 //! `layercake build`.
 
+mod dry;
 mod failed;
 mod flags;
 mod input;
@@ -18,6 +19,7 @@ use build::{Ids, Rebased, Request, Tasks};
 use oci::Reference;
 use oci::platform::Platform;
 
+pub(crate) use self::dry::forecast;
 use self::output::{Images, Made, Output, Written};
 use crate::cli::{BuildArgs, OnError};
 use crate::context;
@@ -27,6 +29,9 @@ use crate::progress;
 
 /// Runs the command.
 pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CommandError> {
+    if args.format != crate::table::Format::Table && !args.list_context {
+        return Err(CommandError::usage("--format is for --list-context"));
+    }
     let targets = targets(&args)?;
     let mut options = flags::options(&args)?;
     options.keep_failed = failed::check(args.on_error, &targets)?;

@@ -5,6 +5,7 @@ mod build;
 pub(crate) mod check;
 pub(crate) mod diff;
 pub(crate) mod du;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Check(args) => check::run(&args),
         Command::Diff(args) => diff::run(root, &args),
         Command::Du(args) => du::run(root, &args),
+        Command::Explain(args) => explain::run(root, &args),
         Command::Export(args) => export::run(root, &args),
         Command::History(args) => history::run(root, &args),
         Command::Images(args) => images::run(root, &args),

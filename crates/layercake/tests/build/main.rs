@@ -5,6 +5,7 @@
 mod contexts;
 mod dates;
 mod diffs;
+mod explain;
 mod kit;
 mod runs;
 mod sources;
