@@ -15,7 +15,9 @@
 //! - [`dive`]: the score and the export of dive, computed from the same entries;
 //! - [`findings`](fn@findings): waste in pieces that one change each would mend;
 //! - [`gate`]: rules for CI, dive's and our own;
-//! - [`report`]: all of it together, and as JSON, Markdown, SARIF, CSV.
+//! - [`report`]: all of it together, and as JSON, Markdown, SARIF, CSV;
+//! - [`html`]: all of it as one page that draws itself;
+//! - [`names`]: names of an image as text that is safe to show.
 //!
 //! Nothing here prints, reads the environment, or keeps a file's content.
 
@@ -28,9 +30,11 @@ pub mod dive;
 pub mod findings;
 pub mod gate;
 mod glob;
+pub mod html;
 pub mod image;
 pub mod load;
 mod merge;
+pub mod names;
 pub mod origin;
 pub mod packages;
 mod paths;
