@@ -107,3 +107,8 @@ pub(crate) fn view() -> Option<String> {
 pub(crate) fn term() -> Option<String> {
     get("TERM").map(|v| v.to_string_lossy().into_owned())
 }
+
+/// `NO_COLOR`: no colours, please.
+pub(crate) fn no_color() -> Option<OsString> {
+    get("NO_COLOR")
+}

@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod render;
 mod table;
+mod tui;
 mod values;
 
 use clap::Parser;

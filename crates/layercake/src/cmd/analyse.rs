@@ -2,6 +2,7 @@
 
 mod base;
 mod rules;
+mod screen;
 mod source;
 
 use std::path::PathBuf;
@@ -33,9 +34,16 @@ pub(crate) struct AnalyseArgs {
     /// Platform to take from images for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// How to print the report
-    #[arg(long, value_enum, default_value = "text")]
-    format: AnalyseFormat,
+    /// How to print the report [default: text; on a terminal the image is shown on a screen of its own, unless rules are checked or a
+    /// file is written]
+    #[arg(long, value_enum)]
+    format: Option<AnalyseFormat>,
+    /// Print the report on a terminal, too
+    #[arg(long)]
+    no_tui: bool,
+    /// Write one page with a map of the image, its layers and findings to a file; it needs nothing but a browser
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write dive's export to a file, as dive does
     #[arg(short, long, value_name = "FILE")]
     json: Option<String>,
@@ -79,6 +87,11 @@ pub(crate) fn run(root: Option<PathBuf>, args: &AnalyseArgs) -> Result<ExitCode,
     let wanted: Platform = platform(args.platform.as_deref())?;
     let rules = args.rules.rules(env::ci())?;
     let cancel = context::interrupt_flag()?;
+    let plain = args.no_tui || args.format.is_some() || args.json.is_some() || args.html.is_some();
+    if !plain && rules.is_none() && screen::possible() {
+        screen::show(root, &wanted, &cancel, args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let from = source::Loader { root: &root, platform: &wanted, insecure: args.insecure, cancel: &cancel };
     let mut image: Image = from.load(&args.image, args.source.as_deref()).map_err(unable)?;
     if !image.platform_matches {
@@ -98,6 +111,11 @@ pub(crate) fn run(root: Option<PathBuf>, args: &AnalyseArgs) -> Result<ExitCode,
         std::fs::write(path, text)
             .map_err(|e| CommandError::new(Kind::Environment, format!("cannot write {path}: {e}")))?;
     }
+    if let Some(path) = &args.html {
+        std::fs::write(path, analyse::html::page(&image, &report.findings)).map_err(|e| {
+            CommandError::new(Kind::Environment, format!("cannot write {}: {e}", path.display()))
+        })?;
+    }
     show(&report, args);
     Ok(match &report.gate {
         Some(gate) if !gate.passes() => ExitCode::FAILURE,
@@ -107,7 +125,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &AnalyseArgs) -> Result<ExitCode,
 
 /// Prints the report.
 fn show(report: &Report<'_>, args: &AnalyseArgs) {
-    match args.format {
+    match args.format.unwrap_or(AnalyseFormat::Text) {
         AnalyseFormat::Text => output::line(&text::summary(report, args.top, width())),
         AnalyseFormat::Json => table::json(&report::json::document(report)),
         AnalyseFormat::DiveJson => table::json(&dive::export(report.image, &report.dive)),
