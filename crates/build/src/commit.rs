@@ -3,7 +3,11 @@
 //! Overlayfs marks a removed name with a character device 0:0 and a directory that hides the lower one with the xattr
 //! `overlay.opaque`. Left out are: what equals the parent in every way (a file that was copied up and not changed, a directory that is
 //! there only because a mount target lay in it), marks for names that the parent does not have, sockets (a layer cannot hold
-//! them), and empty mount stubs. What a user namespace could not show, an owner or a device, is what it was unless it was changed. Below an opaque directory the parent has nothing that something could equal.
+//! them), and empty mount stubs. What a user namespace could not show, an owner or a device, is what it was unless it was changed.
+//! Below an opaque directory the parent has nothing that something could equal.
+//!
+//! What is left out because it equals the parent makes the layer depend on the parent's file, whether the step read it or not (`cp -p`
+//! over a file that was the same before): [`Changes::compared`] names these, and they count as read.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -50,6 +54,16 @@ struct Walk<'a> {
     stubs: HashSet<&'a [u8]>,
     first: HashMap<(u64, u64), Vec<u8>>,
     entries: Vec<Entry>,
+    compared: Vec<Id>,
+}
+
+/// What a step left.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// The layer.
+    pub(crate) layer: LayerIndex,
+    /// Inodes of the parent that something was left out for.
+    pub(crate) compared: Vec<Id>,
 }
 
 /// A directory on the way. Not a frame of a recursion: a step can nest directories two thousand deep.
@@ -173,6 +187,7 @@ impl Walk<'_> {
             let lower = below.filter(|&id| self.tree.inode(id).is_dir());
             let opaque = opaque && lower.is_some();
             let same = !opaque && lower.is_some_and(|l| self.tree.inode(l).attrs == attrs);
+            self.compared.extend(lower.filter(|_| same));
             let stub = lower.is_none() && self.stubs.contains(path.as_slice());
             let own = Entry { path: path.clone(), kind: Kind::Directory { opaque }, attrs };
             let lower = lower.filter(|_| !opaque);
@@ -218,14 +233,18 @@ impl Walk<'_> {
             Kind::File { size, digest }
         };
         let e = Entry { path, kind, attrs };
-        let same = !linked
-            && below.map(|id| self.tree.inode(id)).is_some_and(|l| {
-                l.nlink == 1 && !matches!(l.node, Node::Directory(_)) && l.to_entry(e.path.clone()) == e
-            });
-        if !same {
-            self.entries.push(e);
+        let same = below.filter(|&id| {
+            let l = self.tree.inode(id);
+            !linked
+                && l.nlink == 1
+                && !matches!(l.node, Node::Directory(_))
+                && l.to_entry(e.path.clone()) == e
+        });
+        match same {
+            Some(id) => self.compared.push(id),
+            None => self.entries.push(e),
         }
-        Ok(Found::Other { changed: !same })
+        Ok(Found::Other { changed: same.is_none() })
     }
 }
 
@@ -241,7 +260,7 @@ pub(crate) fn layer_of_upper(
     tree: &Tree,
     stubs: &[Vec<u8>],
     batch: &Batch,
-) -> Result<LayerIndex, CommitError> {
+) -> Result<Changes, CommitError> {
     let mut walk = Walk {
         tree,
         ids: Ids::here(),
@@ -249,6 +268,7 @@ pub(crate) fn layer_of_upper(
         stubs: stubs.iter().map(Vec::as_slice).collect(),
         first: HashMap::new(),
         entries: Vec::new(),
+        compared: Vec::new(),
     };
     walk.walk(upper)?;
     let m = std::fs::symlink_metadata(upper)
@@ -260,5 +280,6 @@ pub(crate) fn layer_of_upper(
     if (attrs.mode, attrs.uid, attrs.gid) != (root.mode, root.uid, root.gid) {
         walk.entries.push(Entry { path: Vec::new(), kind: Kind::Directory { opaque: false }, attrs });
     }
-    LayerIndex::from_entries(walk.entries).map_err(CommitError::Layer)
+    let layer = LayerIndex::from_entries(walk.entries).map_err(CommitError::Layer)?;
+    Ok(Changes { layer, compared: walk.compared })
 }

@@ -9,7 +9,7 @@
 //! | RUN | `args` | command with its shell | |
 //! | | `env` | all variables, the last of equal names, by name | an ARG may change what any command does (also when it is not used) |
 //! | | `cwd`, `user`, `network`, `security`, `platform`, `hostname`, `hosts`, `shm`, `ulimits` | as given | |
-//! | | `mounts` | definition; bind: digest of the mounted files (names, types, modes, owners, contents; no times) | cache mounts and secrets: definition only |
+//! | | `mounts` | definition | of a bind mount also where in its tree it begins; its files are observed, like those of the root |
 //! | | `script` | name and digest of a heredoc script | |
 //! | | `cache` | `chain` with `RUN --cache=chain` | so that what was taken by another rule is none of its results |
 //! | | `barrier` | digest of what the stage's ADDs downloaded so far | a common way to make a step run again |
@@ -18,6 +18,9 @@
 //! | | `epoch` | SOURCE_DATE_EPOCH: the time of new directories and heredocs | |
 //! | | `times` | `epoch` with `--reproducible`; `commit`, if a git source says `mtime=commit` | else times are in no key |
 //! | WORKDIR | `path`, `owner`, `epoch` | as given; the time of new directories | |
+//!
+//! A result is kept under its key and its *place*: the chain of its parent; for a RUN with bind mounts the sha256 of `layercake-chain-1\n`,
+//! that chain, and the digest of all files of the mounts (names, types, modes, owners, contents; no times).
 //!
 //! The chain of a state is the sha256 of `layercake-chain-1\n`, the chain below and the layer id; the empty state's is all zero.
 

@@ -22,7 +22,7 @@ use store::{NewRecord, Record};
 
 use crate::error::BuildError;
 use crate::events::{Event, HitRule};
-use crate::key::{Key, chain};
+use crate::key::chain;
 use crate::notes::Notes;
 use crate::observe::{Difference, Fact, Recorded, decode, first_difference};
 use crate::options::CacheMode;
@@ -45,7 +45,7 @@ pub(crate) enum Found {
 impl Solver<'_> {
     /// An earlier result of a step that may be used on `parent`. Nothing is changed, and nobody told.
     pub(crate) fn find(&self, prepared: &Prepared<'_>, parent: &State) -> Result<Option<Found>, BuildError> {
-        if let Some(r) = self.find_same_parent(prepared.key(), parent)? {
+        if let Some(r) = self.find_same_parent(prepared, parent)? {
             return Ok(Some(Found::SameParent(Box::new(r))));
         }
         match prepared {
@@ -57,8 +57,12 @@ impl Solver<'_> {
     }
 
     /// Rule 1 alone.
-    pub(crate) fn find_same_parent(&self, key: &Key, parent: &State) -> Result<Option<Record>, BuildError> {
-        let found = self.store.record_by_parent(&key.digest, &parent.chain())?;
+    pub(crate) fn find_same_parent(
+        &self,
+        prepared: &Prepared<'_>,
+        parent: &State,
+    ) -> Result<Option<Record>, BuildError> {
+        let found = self.store.record_by_parent(&prepared.key().digest, &prepared.place(parent))?;
         let Some(r) = found.filter(|r| Notes::of(r).count(self.options)) else { return Ok(None) };
         // A record whose layer was pruned is as good as none.
         Ok(if self.store.has_layer(&r.layer)? { Some(r) } else { None })
@@ -70,7 +74,7 @@ impl Solver<'_> {
                 continue;
             }
             let Some(bytes) = self.store.record_observations(r.id)? else { continue };
-            let Some(recorded) = decode(&bytes) else { continue };
+            let Some(recorded) = decode(&bytes).filter(|r| r.partial.is_empty()) else { continue };
             if self.difference(prepared, &recorded, parent)?.is_none() {
                 return Ok(Some(Found::Observed(Box::new((r, bytes, recorded)))));
             }
@@ -91,7 +95,7 @@ impl Solver<'_> {
             Some(Found::Observed(found)) => {
                 let (r, bytes, recorded) = *found;
                 let detail = self.unchanged(at, &recorded, parent)?;
-                self.stack(prepared.key(), &r, bytes, parent)?;
+                self.stack(prepared, &r, bytes, parent)?;
                 (r, HitRule::SameObservations, Some(detail))
             }
         };
@@ -194,11 +198,18 @@ impl Solver<'_> {
     }
 
     /// Keeps a record of an old result on a new parent, so that the first rule finds it next time.
-    fn stack(&self, key: &Key, r: &Record, observations: Vec<u8>, parent: &State) -> Result<(), BuildError> {
+    fn stack(
+        &self,
+        prepared: &Prepared<'_>,
+        r: &Record,
+        observations: Vec<u8>,
+        parent: &State,
+    ) -> Result<(), BuildError> {
+        let key = prepared.key();
         let notes = Notes { below: parent.layers().to_vec(), observed: true, noise: Notes::of(r).noise };
         let record = NewRecord {
             key: key.digest,
-            parent: parent.chain(),
+            parent: prepared.place(parent),
             layer: r.layer,
             chain: chain(&parent.chain(), &r.layer),
             created: r.created,
@@ -224,7 +235,7 @@ pub(crate) fn files_in(layer: &oci::LayerIndex) -> usize {
 
 /// The files of the root, among those that came with the layers of these numbers, whose bytes a step read.
 pub(crate) fn read_of(tree: &Tree, recorded: &Recorded, layers: &HashSet<u32>) -> Vec<Vec<u8>> {
-    let root = recorded.views.first().map_or(&[][..], Vec::as_slice);
+    let root = recorded.views.first().map_or(&[][..], |v| &v.facts);
     let read = root.iter().filter(|o| matches!(o.fact, Fact::Content(_)));
     let copied =
         read.filter(|o| tree.lookup(&o.path).is_some_and(|id| layers.contains(&tree.inode(id).layer)));

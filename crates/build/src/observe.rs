@@ -1,25 +1,34 @@
 //! Observations: what a step learned about the trees that it ran on, as paths and fingerprints that outlive the trees.
 //!
-//! An observation is a path and one of five facts about it. Fingerprints are the first 16 bytes of a sha256:
+//! An observation is a path and one of these facts about it. Fingerprints are the first 16 bytes of a sha256:
 //!
 //! | fact | fingerprint over |
 //! |---|---|
-//! | attributes | type, mode, uid, gid; size and number of links (files); device numbers; link target; xattrs |
+//! | attributes | type, mode, uid, gid; size and number of links (files); device numbers; xattrs |
+//! | link | attributes and target of a symbolic link |
 //! | content | attributes and the digest of the bytes |
 //! | listing | the sorted names and types of a directory's children |
+//! | same file | nothing: the name is one of the same file as another name |
 //! | absence | nothing: the name is not there, its directory is |
 //!
-//! Modification times and inode numbers are in none. A link's target is an attribute, so a followed link needs no fact of its own.
+//! Modification times and inode numbers are in none.
 //! The view knows inodes, not names: what a step saw of a file with several names is written down for all of them, since it may have
-//! come by any.
+//! come by any. That two names are the same file shows (`test -ef`, `cp -a`), so the names after the first are observed to be the same
+//! file as the first; as the number of links counts, too, the file then has these names and no others.
 //!
-//! With them goes the identity that the step ran as: it was found out from the parent's passwd and group by us, not by the step.
+//! A fact about a whole view: whether access control lists are obeyed in it.
 //!
-//! # Encoding, version 1
+//! With them goes the identity that the step ran as: it was found out from the parent's passwd and group by us, not by the step; what
+//! the step was given that is outside of all trees (the network, cache mounts, secrets, agents); and why the list is not whole, if it
+//! is not: then it is there to be shown, and never to be looked up by.
 //!
-//! `"layercake-observations-1\n"`, length and bytes of the identity, the number of views (the root, then the view mounts in order), and
-//! for each the number of observations, and each as: length of the prefix shared with the path before, length and bytes of the
-//! rest, one byte kind (`a`, `c`, `l`, `n`), and the fingerprint (not for `n`). Numbers are LEB128 varints; paths are sorted.
+//! # Encoding, version 2
+//!
+//! `"layercake-observations-2\n"`, identity, reason for being not whole (empty: it is whole), number of things outside and each of
+//! them, the number of views (the root, then the view mounts in order), and for each a byte (1: access control lists), the number of
+//! observations, and each as: length of the prefix shared with the path before, rest of the path, one byte kind (`a`, `t` for link, `c`, `l`,
+//! `n`, `s`), and the fingerprint (`a`, `t`, `c`, `l`) or the other name (`s`). Numbers are LEB128 varints; texts are length and bytes; paths
+//! are sorted.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -32,20 +41,24 @@ use sandbox::{Bits, Seen};
 
 use crate::copy::hash_inode;
 
-const MAGIC: &[u8] = b"layercake-observations-1\n";
+const MAGIC: &[u8] = b"layercake-observations-2\n";
 
 /// 16 bytes of a sha256.
 pub type Fingerprint = [u8; 16];
 
 /// What was learned about a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// Its attributes.
+    /// Its attributes; it is no symbolic link.
     Attributes(Fingerprint),
+    /// Its attributes and target; it is a symbolic link.
+    Link(Fingerprint),
     /// Its attributes and bytes.
     Content(Fingerprint),
     /// The names in it.
     Listing(Fingerprint),
+    /// That it is the same file as this other name.
+    SameFile(Vec<u8>),
     /// That it is not there.
     Absent,
 }
@@ -59,19 +72,32 @@ pub struct Observation {
     pub fact: Fact,
 }
 
+/// What a run learned of one tree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Whether access control lists were obeyed.
+    pub acls: bool,
+    /// The facts, by path.
+    pub facts: Vec<Observation>,
+}
+
 /// Everything that a run learned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recorded {
     /// Who it ran as: `uid:gid:groups:home`.
     pub identity: String,
+    /// Why the facts may not be all, or empty.
+    pub partial: String,
+    /// What it was given that lies outside of every tree: `network`, `cache TARGET`, `secret ID`, `ssh ID`.
+    pub outside: Vec<String>,
     /// The root's observations, then those of the view mounts, in order.
-    pub views: Vec<Vec<Observation>>,
+    pub views: Vec<Observed>,
 }
 
 impl Recorded {
     /// Number of observations in all views.
     pub fn len(&self) -> usize {
-        self.views.iter().map(Vec::len).sum()
+        self.views.iter().map(|v| v.facts.len()).sum()
     }
 
     /// Whether nothing was observed.
@@ -159,11 +185,8 @@ fn names_of_links(tree: &Tree, wanted: &HashSet<Id>) -> HashMap<Id, Vec<Vec<u8>>
     out
 }
 
-/// Names what a step saw of one tree. `None` if the list may lack something.
-pub fn observations(tree: &Tree, seen: &Seen) -> Option<Vec<Observation>> {
-    if seen.incomplete.is_some() {
-        return None;
-    }
+/// Names what a step saw of one tree. `None` if the tree is another one.
+pub fn observations(tree: &Tree, seen: &Seen) -> Option<Observed> {
     let linked: HashSet<Id> = seen
         .inodes
         .iter()
@@ -176,13 +199,19 @@ pub fn observations(tree: &Tree, seen: &Seen) -> Option<Vec<Observation>> {
         let inode = tree.get(id)?;
         let fact = if bits.contains(Bits::CONTENT) && !inode.is_dir() {
             Fact::Content(attributes(tree, id, true))
+        } else if matches!(inode.node, Node::Symlink(_)) {
+            Fact::Link(attributes(tree, id, false))
         } else {
             Fact::Attributes(attributes(tree, id, false))
         };
         if linked.contains(&id) {
             // No name found: the tree does not hold the inode that the view showed.
-            for path in links.remove(&id)? {
-                out.push(Observation { path, fact });
+            let names = links.remove(&id)?;
+            for path in &names {
+                out.push(Observation { path: path.clone(), fact: fact.clone() });
+            }
+            for path in &names[1..] {
+                out.push(Observation { path: path.clone(), fact: Fact::SameFile(names[0].clone()) });
             }
             continue;
         }
@@ -197,30 +226,41 @@ pub fn observations(tree: &Tree, seen: &Seen) -> Option<Vec<Observation>> {
         out.push(Observation { path: join(&tree.path(*dir), name), fact: Fact::Absent });
     }
     out.sort_by(|a, b| compare(&a.path, &b.path));
-    Some(out)
+    Some(Observed { acls: seen.acls, facts: out })
 }
 
 /// Encodes what a run learned.
 pub fn encode(recorded: &Recorded) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     put_bytes(&mut out, recorded.identity.as_bytes());
+    put_bytes(&mut out, recorded.partial.as_bytes());
+    put(&mut out, recorded.outside.len() as u64);
+    for text in &recorded.outside {
+        put_bytes(&mut out, text.as_bytes());
+    }
     put(&mut out, recorded.views.len() as u64);
     for view in &recorded.views {
-        put(&mut out, view.len() as u64);
+        out.push(u8::from(view.acls));
+        put(&mut out, view.facts.len() as u64);
         let mut before: &[u8] = &[];
-        for o in view {
+        for o in &view.facts {
             let shared = before.iter().zip(&o.path).take_while(|(a, b)| a == b).count();
             put(&mut out, shared as u64);
             put_bytes(&mut out, &o.path[shared..]);
             before = &o.path;
             let (kind, print) = match &o.fact {
-                Fact::Attributes(p) => (b'a', Some(p)),
-                Fact::Content(p) => (b'c', Some(p)),
-                Fact::Listing(p) => (b'l', Some(p)),
-                Fact::Absent => (b'n', None),
+                Fact::Attributes(p) => (b'a', &p[..]),
+                Fact::Link(p) => (b't', &p[..]),
+                Fact::Content(p) => (b'c', &p[..]),
+                Fact::Listing(p) => (b'l', &p[..]),
+                Fact::Absent => (b'n', &[][..]),
+                Fact::SameFile(_) => (b's', &[][..]),
             };
             out.push(kind);
-            out.extend_from_slice(print.map_or(&[][..], |p| &p[..]));
+            out.extend_from_slice(print);
+            if let Fact::SameFile(other) = &o.fact {
+                put_bytes(&mut out, other);
+            }
         }
     }
     out
@@ -229,38 +269,53 @@ pub fn encode(recorded: &Recorded) -> Vec<u8> {
 /// Reads an encoding; `None` if it is damaged or of another version, which makes the record useless for looking up.
 pub fn decode(bytes: &[u8]) -> Option<Recorded> {
     let mut r = Reader::new(bytes.strip_prefix(MAGIC)?);
-    let identity = String::from_utf8(r.bytes()?.to_vec()).ok()?;
+    let text = |r: &mut Reader<'_>| String::from_utf8(r.bytes()?.to_vec()).ok();
+    let (identity, partial) = (text(&mut r)?, text(&mut r)?);
+    let mut outside = Vec::new();
+    for _ in 0..r.number()? {
+        outside.push(text(&mut r)?);
+    }
     let mut views = Vec::new();
     for _ in 0..r.number()? {
+        let acls = match r.byte()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let count: usize = r.small()?;
-        let mut view: Vec<Observation> = Vec::with_capacity(count.min(r.left()));
+        let mut facts: Vec<Observation> = Vec::with_capacity(count.min(r.left()));
         for _ in 0..count {
             let shared: usize = r.small()?;
-            let mut path = view.last().map_or(&[][..], |o| &o.path[..]).get(..shared)?.to_vec();
+            let mut path = facts.last().map_or(&[][..], |o| &o.path[..]).get(..shared)?.to_vec();
             path.extend_from_slice(r.bytes()?);
             let kind = r.byte()?;
-            let mut print = || -> Option<Fingerprint> { r.take(16)?.try_into().ok() };
+            let print = |r: &mut Reader<'_>| -> Option<Fingerprint> { r.take(16)?.try_into().ok() };
             let fact = match kind {
-                b'a' => Fact::Attributes(print()?),
-                b'c' => Fact::Content(print()?),
-                b'l' => Fact::Listing(print()?),
+                b'a' => Fact::Attributes(print(&mut r)?),
+                b't' => Fact::Link(print(&mut r)?),
+                b'c' => Fact::Content(print(&mut r)?),
+                b'l' => Fact::Listing(print(&mut r)?),
+                b's' => Fact::SameFile(r.bytes()?.to_vec()),
                 b'n' => Fact::Absent,
                 _ => return None,
             };
-            view.push(Observation { path, fact });
+            facts.push(Observation { path, fact });
         }
-        views.push(view);
+        views.push(Observed { acls, facts });
     }
-    (r.left() == 0).then_some(Recorded { identity, views })
+    (r.left() == 0).then_some(Recorded { identity, partial, outside, views })
 }
 
 /// The first observation that does not hold on `tree`, if any.
 ///
 /// Observations are sorted by path, and neighbours share most of it: the directories on the way are kept, so that a path costs one or two
 /// look-ups by name, however deep it lies.
-pub fn first_difference(tree: &Tree, view: &[Observation]) -> Option<Difference> {
+pub fn first_difference(tree: &Tree, view: &Observed) -> Option<Difference> {
+    if tree.has_acls() != view.acls {
+        return Some(Difference::other("whether its files have access control lists"));
+    }
     let mut at = Cursor { tree, path: Vec::new(), ids: vec![ROOT] };
-    view.iter().find_map(|o| {
+    view.facts.iter().find_map(|o| {
         let how = at.differs(o)?;
         Some(Difference { view: 0, path: show(&o.path), how: how.to_owned() })
     })
@@ -311,9 +366,13 @@ impl Cursor<'_> {
             },
             (Fact::Absent, Some(_)) => Some("is new"),
             (_, None) => Some("is gone"),
+            (Fact::SameFile(other), Some(id)) => {
+                (tree.lookup(other) != Some(id)).then_some("is another file than its hard link")
+            }
             (Fact::Attributes(p), Some(id)) => {
                 (attributes(tree, id, false) != *p).then_some("attributes changed")
             }
+            (Fact::Link(p), Some(id)) => (attributes(tree, id, false) != *p).then_some("leads elsewhere"),
             (Fact::Content(p), Some(id)) => (attributes(tree, id, true) != *p).then_some("content changed"),
             (Fact::Listing(p), Some(id)) => {
                 let same = tree.inode(id).is_dir() && listing(tree, id) == *p;
@@ -351,7 +410,7 @@ mod tests {
                 (id("stat"), Bits::ATTR),
             ],
             absent: vec![(id("d"), b"none".to_vec())],
-            incomplete: None,
+            ..Seen::default()
         }
     }
 
@@ -362,13 +421,17 @@ mod tests {
     #[test]
     fn round_trip() {
         let t = tree(parent());
-        let views = vec![observations(&t, &seen(&t)).unwrap(), vec![]];
-        let recorded = Recorded { identity: "1:2:3:/home".into(), views };
+        let mut views = vec![observations(&t, &seen(&t)).unwrap(), Observed { acls: true, facts: vec![] }];
+        views[0].facts.push(Observation { path: b"z".to_vec(), fact: Fact::SameFile(b"stat".to_vec()) });
+        let recorded = Recorded {
+            identity: "1:2:3:/home".into(),
+            partial: "why".into(),
+            outside: vec!["network".into(), "cache /c".into()],
+            views,
+        };
         let bytes = encode(&recorded);
         assert_eq!(decode(&bytes), Some(recorded));
         assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
-        let partial = Seen { incomplete: Some("why".into()), ..seen(&t) };
-        assert_eq!(observations(&t, &partial), None);
     }
 
     #[test]
@@ -402,8 +465,7 @@ mod tests {
         let link =
             |path: &str, to: &str| Entry { kind: Kind::HardLink { target: to.into() }, ..file(path, "") };
         let t = tree(vec![file("a", "x"), link("b", "a"), file("c", "y")]);
-        let one =
-            Seen { inodes: vec![(t.lookup(b"b").unwrap(), Bits::ATTR)], absent: vec![], incomplete: None };
+        let one = Seen { inodes: vec![(t.lookup(b"b").unwrap(), Bits::ATTR)], ..Seen::default() };
         let obs = observations(&t, &one).unwrap();
         assert_eq!(first_difference(&t, &obs), None);
         // The inode has two names still, but another second one.
@@ -415,13 +477,40 @@ mod tests {
     }
 
     #[test]
+    fn which_names_are_one_file_counts() {
+        let link =
+            |path: &str, to: &str| Entry { kind: Kind::HardLink { target: to.into() }, ..file(path, "") };
+        let t = tree(vec![file("a", "x"), link("b", "a"), file("c", "x"), link("d", "c")]);
+        let saw = |t: &Tree, p: &str| (t.lookup(p.as_bytes()).unwrap(), Bits::ATTR | Bits::CONTENT);
+        let both = Seen { inodes: vec![saw(&t, "a"), saw(&t, "d")], ..Seen::default() };
+        let obs = observations(&t, &both).unwrap();
+        assert_eq!(first_difference(&t, &obs), None);
+        // Same contents and numbers of links everywhere, but `a` and `d` are one file now.
+        let crossed = tree(vec![file("a", "x"), link("d", "a"), file("b", "x"), link("c", "b")]);
+        assert_eq!(
+            first_difference(&crossed, &obs).map(|d| (d.path, d.how)),
+            Some(("/b".into(), "is another file than its hard link".into()))
+        );
+    }
+
+    #[test]
+    fn obeying_access_control_lists_is_a_fact_about_the_view() {
+        let with = |xattrs| {
+            let mut e = file("a", "x");
+            e.attrs.xattrs = xattrs;
+            tree(vec![file("b", ""), e])
+        };
+        let plain = with(vec![(b"user.x".to_vec(), vec![])]);
+        let listed = with(vec![(b"system.posix_acl_access".to_vec(), vec![2])]);
+        let obs = Observed { acls: false, facts: vec![] };
+        assert_eq!(first_difference(&plain, &obs), None);
+        assert!(first_difference(&listed, &obs).is_some());
+    }
+
+    #[test]
     fn absence_needs_the_directory() {
         let t = tree(vec![file("d/e/f", "")]);
-        let gone = Seen {
-            inodes: vec![],
-            absent: vec![(t.lookup(b"d/e").unwrap(), b"n".to_vec())],
-            incomplete: None,
-        };
+        let gone = Seen { absent: vec![(t.lookup(b"d/e").unwrap(), b"n".to_vec())], ..Seen::default() };
         let obs = observations(&t, &gone).unwrap();
         assert_eq!(first_difference(&t, &obs), None);
         assert!(first_difference(&tree(vec![file("d/e", "")]), &obs).is_some());

@@ -581,13 +581,13 @@ impl<'a> Solver<'a> {
         let key = prepared.key();
         self.note(id, |s| {
             s.key = Some(key.digest);
-            s.parent = Some(parent.chain());
+            s.parent = Some(prepared.place(parent));
         });
         let afresh = step.no_cache || matches!(&step.kind, StepKind::Run(r) if r.always);
         if !afresh && let Some(report) = self.look_up(at, &prepared, parent)? {
             return Ok(report);
         }
-        let place = chain(&parent.chain(), &key.digest);
+        let place = chain(&prepared.place(parent), &key.digest);
         let lock = self.store.lock_step(
             &place,
             &mut || {
@@ -602,7 +602,7 @@ impl<'a> Solver<'a> {
             Err(e) => return Err(e.into()),
         };
         // Since the look-up another build may have finished this step, whether or not it was waited for.
-        if !afresh && let Some(r) = self.find_same_parent(key, parent)? {
+        if !afresh && let Some(r) = self.find_same_parent(&prepared, parent)? {
             return Ok(self.use_record(at, &r, HitRule::SameParent, None));
         }
         let earlier = self.store.records(&key.digest, RECORDS)?;
@@ -675,7 +675,7 @@ impl<'a> Solver<'a> {
         let notes = Notes { below: parent.layers().to_vec(), observed: false, noise };
         let record = NewRecord {
             key: key.digest,
-            parent: parent.chain(),
+            parent: prepared.place(parent),
             layer,
             chain: chain(&parent.chain(), &layer),
             created,

@@ -76,7 +76,7 @@ impl Solver<'_> {
         let Prepared::Run(run) = prepared else { return Ok(RunReason::Recomputed) };
         let pruned = |r: &Record| Ok::<_, BuildError>(!self.store.has_layer(&r.layer)?);
         if self.options.cache != CacheMode::Traced || !run.may_be_observed() {
-            let here = earlier.iter().find(|r| r.parent == parent.chain());
+            let here = earlier.iter().find(|r| r.parent == prepared.place(parent));
             return Ok(match here {
                 Some(r) if pruned(r)? => RunReason::Pruned,
                 _ => RunReason::ParentChanged { origin: self.first_change_below(at, parent) },
@@ -87,7 +87,7 @@ impl Solver<'_> {
         sorted.sort_by_key(|r| Some(r.parent) != used);
         for r in sorted {
             let Some(bytes) = self.store.record_observations(r.id)? else { continue };
-            let Some(recorded) = decode(&bytes) else { continue };
+            let Some(recorded) = decode(&bytes).filter(|r| r.partial.is_empty()) else { continue };
             return Ok(match self.difference(prepared, &recorded, parent)? {
                 Some(d) => self.input_changed(at, prepared, r, d, parent)?,
                 None if pruned(r)? => RunReason::Pruned,
@@ -439,10 +439,10 @@ pub(crate) fn compare(old: &Value, new: &Value, masker: &Masker) -> RunReason {
         let pair = a.iter().zip(&b).find(|(a, b)| a != b);
         if let (true, Some((a, b))) = (a.len() == b.len(), pair)
             && a["target"] == b["target"]
-            && a["files"] != b["files"]
+            && a["path"] != b["path"]
         {
             let target = b["target"].as_str().unwrap_or_default();
-            return changed(&format!("mount {target} (other files)"), None, None);
+            return changed(&format!("mount {target} (another part of its source)"), None, None);
         }
         return changed("flag --mount", text(&old["mounts"]), text(&new["mounts"]));
     }
@@ -469,7 +469,8 @@ pub(crate) fn below_target(target: &str, base: &str, path: &str) -> String {
     let path = path.trim_start_matches('/');
     let base = clean(base);
     let rest = path.strip_prefix(base.as_str()).unwrap_or(path).trim_start_matches('/');
-    format!("{}/{rest}", target.trim_end_matches('/'))
+    let target = target.trim_end_matches('/');
+    if rest.is_empty() { target.to_owned() } else { format!("{target}/{rest}") }
 }
 
 #[cfg(test)]

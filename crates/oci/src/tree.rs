@@ -19,6 +19,9 @@ pub type Id = u32;
 /// The root directory.
 pub const ROOT: Id = 0;
 
+/// How the names of the extended attributes begin that hold access control lists.
+pub const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+
 /// Links that a resolution follows at most (Linux: 40).
 const MAX_LINKS: usize = 40;
 
@@ -152,6 +155,7 @@ pub struct Tree {
     inodes: Vec<Arc<Inode>>,
     layers: u32,
     has_xattrs: bool,
+    has_acls: bool,
 }
 
 impl Default for Tree {
@@ -171,7 +175,7 @@ impl Tree {
             parent: ROOT,
             name: Box::default(),
         };
-        Tree { inodes: vec![Arc::new(root)], layers: 0, has_xattrs: false }
+        Tree { inodes: vec![Arc::new(root)], layers: 0, has_xattrs: false, has_acls: false }
     }
 
     /// All layers of a stack, base first.
@@ -201,6 +205,16 @@ impl Tree {
     /// Whether some inode ever had an extended attribute.
     pub fn has_xattrs(&self) -> bool {
         self.has_xattrs
+    }
+
+    /// Whether some inode ever had a POSIX access control list.
+    pub fn has_acls(&self) -> bool {
+        self.has_acls
+    }
+
+    fn note_xattrs(&mut self, attrs: &Attrs) {
+        self.has_xattrs |= !attrs.xattrs.is_empty();
+        self.has_acls |= attrs.xattrs.iter().any(|(n, _)| n.starts_with(ACL_PREFIX));
     }
 
     /// The inode of a number that this tree gave out.
@@ -462,14 +476,14 @@ impl Tree {
     }
 
     fn set_attrs(&mut self, id: Id, e: &Entry, layer: u32) {
-        self.has_xattrs |= !e.attrs.xattrs.is_empty();
+        self.note_xattrs(&e.attrs);
         let inode = Arc::make_mut(&mut self.inodes[id as usize]);
         inode.attrs = e.attrs.clone();
         inode.layer = layer;
     }
 
     fn create(&mut self, parent: Id, name: &[u8], node: Node, attrs: Attrs, layer: u32) -> Id {
-        self.has_xattrs |= !attrs.xattrs.is_empty();
+        self.note_xattrs(&attrs);
         let id = self.inodes.len() as Id;
         self.inodes.push(Arc::new(Inode { node, attrs, nlink: 1, layer, parent, name: name.into() }));
         self.link(parent, name, id);

@@ -40,8 +40,24 @@ pub struct Seen {
     pub inodes: Vec<(Id, Bits)>,
     /// Names that were looked for and are not there: directory and name, sorted, none twice.
     pub absent: Vec<(Id, Vec<u8>)>,
+    /// Whether access control lists were obeyed, which they are where the tree has any: it shows in files that have none.
+    pub acls: bool,
     /// Why the list may lack something; then it is good for nothing but display.
     pub incomplete: Option<String>,
+}
+
+impl Seen {
+    /// Makes one of what stands there more than once for an inode.
+    pub fn merge(&mut self) {
+        self.inodes.sort_unstable();
+        self.inodes.dedup_by(|b, a| {
+            let same = a.0 == b.0;
+            if same {
+                a.1 = a.1 | b.1;
+            }
+            same
+        });
+    }
 }
 
 /// Bytes of absent names that one thread's log may hold before it is freed of repeats, and after that at most.
@@ -143,7 +159,7 @@ impl Recorder {
         }
         absent.sort_unstable();
         absent.dedup();
-        Seen { inodes: inodes.collect(), absent, incomplete: self.incomplete.get().cloned() }
+        Seen { inodes: inodes.collect(), absent, acls: false, incomplete: self.incomplete.get().cloned() }
     }
 }
 

@@ -75,6 +75,9 @@ impl Targets {
                     match view.child(dir, &name) {
                         Some(id) => {
                             if let Some(Node::Symlink(to)) = view.node(id) {
+                                let to = to.clone();
+                                // The executor opens the resolved path: nobody else sees this link.
+                                self.views[v].decides(id);
                                 links += 1;
                                 if links > MAX_LINKS {
                                     return Err(format!(
@@ -85,7 +88,7 @@ impl Targets {
                                 if to.first() == Some(&b'/') {
                                     stack.clear();
                                 }
-                                todo.extend(components(to).rev().map(<[u8]>::to_vec));
+                                todo.extend(components(&to).rev().map(<[u8]>::to_vec));
                                 continue;
                             }
                             Spot::In(v, id)

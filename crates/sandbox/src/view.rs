@@ -43,6 +43,8 @@ pub(crate) struct View {
     stubs: Vec<Stub>,
     /// Directories that show something else than the tree says, by inode.
     merged: Vec<(Id, Vec<Child>)>,
+    /// Inodes that decided where mounts lie: the step has learned of them before it starts.
+    decided: Vec<Id>,
 }
 
 impl fmt::Debug for View {
@@ -55,7 +57,8 @@ impl View {
     /// The directory `subpath` of a tree. A file gets a directory of its own, in which it has the name [`View::FILE`].
     pub(crate) fn new(tree: Arc<Tree>, content: Arc<dyn Content>, subpath: Id) -> View {
         let single = !tree.inode(subpath).is_dir();
-        let mut view = View { tree, content, root: subpath, stubs: Vec::new(), merged: Vec::new() };
+        let mut view =
+            View { tree, content, root: subpath, stubs: Vec::new(), merged: Vec::new(), decided: Vec::new() };
         if single {
             view.root = view.push(Stub::Directory);
             view.merged.push((view.root, vec![(View::FILE.into(), subpath)]));
@@ -88,11 +91,15 @@ impl View {
         self.root
     }
 
-    /// Whether some inode has an access control list.
-    pub(crate) fn has_acls(&self) -> bool {
-        let is_acl = |name: &[u8]| name.starts_with(b"system.posix_acl_");
-        let has_acl = |id| self.tree.get(id).is_some_and(|i| i.attrs.xattrs.iter().any(|(n, _)| is_acl(n)));
-        self.tree.has_xattrs() && (0..self.tree.len() as Id).any(has_acl)
+    /// Notes that a mount lies where it does because of this inode.
+    pub(crate) fn decides(&mut self, id: Id) {
+        self.decided.push(id);
+    }
+
+    /// What the step has learned without asking: the attributes of the root (its overlay has them from us, not from the kernel's
+    /// requests) and of the links that lead to mount targets.
+    pub(crate) fn given(&self) -> impl Iterator<Item = Id> {
+        self.decided.iter().copied().chain([self.root])
     }
 
     /// Whether `id` is an inode of the tree.

@@ -35,6 +35,14 @@ impl Prepared<'_> {
         }
     }
 
+    /// What the result of the step is kept under, beside its key: everything that it can see, whether it looks or not.
+    pub(crate) fn place(&self, parent: &State) -> Digest {
+        match self {
+            Prepared::Run(r) => r.place(parent),
+            _ => parent.chain(),
+        }
+    }
+
     /// Runs the step on `parent`.
     pub(crate) fn execute(&self, solver: &Solver<'_>, id: StepId, parent: &State) -> Result<Ran, BuildError> {
         match self {

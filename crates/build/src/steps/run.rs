@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dockerfile::mount::{Kind as MountKind, Sharing};
 use oci::tree::{Id, ROOT};
 use oci::{Content, Digest, Hasher, Tree};
-use sandbox::{Exit, Mount, MountSource, Network, Security, Stdio};
+use sandbox::{Bits, Exit, Mount, MountSource, Network, Security, Stdio};
 use serde_json::{Map, Value, json};
 
 use crate::cachemount::{self, Seed, Wait, Wanted};
-use crate::commit::layer_of_upper;
+use crate::commit::{Changes, layer_of_upper};
 use crate::copy::{clean, hash_inode};
 use crate::error::BuildError;
 use crate::events::{Event, StepId, Stream};
-use crate::key::{Key, key};
+use crate::key::{EMPTY_CHAIN, Key, chain, key};
 use crate::mask::{self, Secrets};
 use crate::observe;
 use crate::options::{NetworkMode, Options, Secret};
@@ -64,6 +64,8 @@ pub(crate) struct PreparedRun<'p> {
     run: &'p Run,
     line: Option<u32>,
     mounts: Vec<(String, Source)>,
+    /// Digest of the files of all bind mounts; none if there are none.
+    bound: Option<Digest>,
     pub(super) key: Key,
 }
 
@@ -79,7 +81,8 @@ pub(crate) struct Entered {
     scratch: store::ScratchDir,
 }
 
-fn tree_digest(tree: &Tree, id: Id) -> String {
+/// What lies at and below an inode: names, types, modes, owners, contents; no times.
+fn tree_digest(tree: &Tree, id: Id) -> Digest {
     let mut h = Hasher::new();
     let mut links = std::collections::HashMap::new();
     let done: Result<(), std::convert::Infallible> = tree.walk(id, &mut |path, child| {
@@ -88,7 +91,7 @@ fn tree_digest(tree: &Tree, id: Id) -> String {
         Ok(oci::tree::Walk::Into)
     });
     let Ok(()) = done;
-    h.finish().hex()
+    h.finish()
 }
 
 impl<'p> PreparedRun<'p> {
@@ -107,9 +110,13 @@ impl<'p> PreparedRun<'p> {
         };
         let mut mounts = Vec::new();
         let mut described = Vec::new();
+        let mut bound = None;
         for m in &run.mounts {
             let (target, source, text) = resolve(solver, m, line, mounts.len())?;
             described.push(text);
+            if let Source::View { tree, id, .. } = &source {
+                bound = Some(chain(&bound.unwrap_or(EMPTY_CHAIN), &tree_digest(tree, *id)));
+            }
             mounts.push((target, source));
         }
         let mut env = Map::new();
@@ -149,12 +156,12 @@ impl<'p> PreparedRun<'p> {
         if let Some((name, content)) = &run.script {
             inputs.insert("script".into(), json!([name, Digest::of(content.as_bytes()).hex()]));
         }
-        Ok(PreparedRun { run, line, mounts, key: key(inputs) })
+        Ok(PreparedRun { run, line, mounts, bound, key: key(inputs) })
     }
 
     /// The way into a stage without a RUN: its environment and directory, as root.
     pub(crate) fn bare(run: &'p Run) -> PreparedRun<'p> {
-        PreparedRun { run, line: None, mounts: Vec::new(), key: key(Map::new()) }
+        PreparedRun { run, line: None, mounts: Vec::new(), bound: None, key: key(Map::new()) }
     }
 
     /// Makes everything ready for the command on `tree`.
@@ -303,10 +310,20 @@ impl<'p> PreparedRun<'p> {
             return Err(BuildError::Command { command: command(), end, code, tail: log.tail() });
         }
         let batch = solver.store.batch();
-        let layer = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
-        let observations = self.observations(&tree, &outcome.seen, who);
+        let Changes { layer, compared } = layer_of_upper(&outcome.upper, &tree, &outcome.stubs, &batch)?;
+        let mut seen = outcome.seen;
+        if let Some(root) = seen.first_mut() {
+            root.inodes.extend(compared.into_iter().map(|id| (id, Bits::ATTR | Bits::CONTENT)));
+            root.merge();
+        }
+        let observations = self.observations(solver, &tree, &seen, who);
         drop((loan, scratch));
         Ok(Ran { layer, batch, log: log.into_bytes(), observations })
+    }
+
+    /// Where a record of this step on `parent` belongs: its chain, and the files of the bind mounts if there are any.
+    pub(super) fn place(&self, parent: &State) -> Digest {
+        self.bound.map_or(parent.chain(), |bound| chain(&parent.chain(), &bound))
     }
 
     /// The value of a secret, if it was given.
@@ -380,15 +397,48 @@ impl<'p> PreparedRun<'p> {
         }
     }
 
-    /// What the step learned, for all views; nothing if any view's list may lack something.
-    fn observations(&self, tree: &Arc<Tree>, seen: &[sandbox::Seen], who: String) -> Option<Vec<u8>> {
+    /// What the step learned, for all views.
+    fn observations(
+        &self,
+        solver: &Solver<'_>,
+        tree: &Arc<Tree>,
+        seen: &[sandbox::Seen],
+        who: String,
+    ) -> Option<Vec<u8>> {
         let trees = self.view_trees(tree);
-        if seen.len() != trees.len() || !self.may_be_observed() {
+        if seen.len() != trees.len() {
             return None;
         }
         let views =
             trees.iter().zip(seen).map(|(t, s)| observe::observations(t, s)).collect::<Option<_>>()?;
-        Some(observe::encode(&observe::Recorded { identity: who, views }))
+        let partial = match seen.iter().find_map(|s| s.incomplete.clone()) {
+            Some(why) => why,
+            None if !self.may_be_observed() => "it may have reached around its view".into(),
+            None => String::new(),
+        };
+        let outside = self.outside(solver);
+        Some(observe::encode(&observe::Recorded { identity: who, partial, outside, views }))
+    }
+
+    /// What the step was given that is part of no tree: see [`observe::Recorded::outside`].
+    fn outside(&self, solver: &Solver<'_>) -> Vec<String> {
+        let mut out = Vec::new();
+        if !self.network_none(solver) {
+            out.push("network".to_owned());
+        }
+        for (target, source) in &self.mounts {
+            match source {
+                Source::Cache { .. } => out.push(format!("cache {target}")),
+                Source::Secret { id, .. } if solver.options.secrets.contains_key(id) => {
+                    out.push(format!("secret {id}"));
+                }
+                Source::Ssh { id, .. } if solver.options.ssh.contains_key(id) => {
+                    out.push(format!("ssh {id}"));
+                }
+                _ => {}
+            }
+        }
+        out
     }
 }
 
@@ -402,7 +452,7 @@ fn is_readonly(volume: &Mount) -> bool {
 /// What a failed command wrote, as a layer of the store.
 fn written(solver: &Solver<'_>, outcome: &sandbox::Outcome, tree: &Tree) -> Result<Digest, BuildError> {
     let batch = solver.store.batch();
-    let layer = batch.add_layer(&layer_of_upper(&outcome.upper, tree, &outcome.stubs, &batch)?)?;
+    let layer = batch.add_layer(&layer_of_upper(&outcome.upper, tree, &outcome.stubs, &batch)?.layer)?;
     batch.commit(Vec::new(), Vec::new())?;
     Ok(layer)
 }
@@ -426,8 +476,9 @@ fn resolve(
         MountKind::Bind => {
             let (tree, id) = subtree(solver, m, line)?;
             let writable = !mount.is_readonly();
-            let text =
-                json!({"type": "bind", "target": m.target, "rw": writable, "files": tree_digest(&tree, id)});
+            // Not its files: those are observed. But where in its tree it begins, since that is where paths are observed from.
+            let path = oci::index::show(&tree.path(id));
+            let text = json!({"type": "bind", "target": m.target, "rw": writable, "path": path});
             Ok((m.target.clone(), Source::View { tree, id, writable }, text))
         }
         MountKind::Tmpfs => {

@@ -6,6 +6,7 @@ mod cache;
 mod forecast;
 mod graph;
 mod kit;
+mod sound;
 mod steps;
 mod views;
 mod why;
@@ -21,7 +22,9 @@ fn main() {
         sandbox::init_main([]);
     }
     let mut out = std::io::stdout();
-    let all = [graph::CASES, cache::CASES, steps::CASES, views::CASES, why::CASES, forecast::CASES].concat();
+    let all =
+        [graph::CASES, cache::CASES, sound::CASES, steps::CASES, views::CASES, why::CASES, forecast::CASES]
+            .concat();
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
         for (name, _) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {

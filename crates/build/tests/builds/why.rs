@@ -97,7 +97,11 @@ fn a_step_that_is_another_one_says_what_of_it() {
     let mount = "ARG GREAT_TOKEN=canary-2\nENV V=2\nRUN --mount=source=f,target=/m echo 2";
     assert_eq!(build(mount), "its flag --mount changed");
     w.write("f", "2\n");
-    assert_eq!(build(mount), "its mount /m (other files) changed");
+    assert_eq!(build(mount), "inputs unchanged", "the step does not read it");
+    let reads = "ARG GREAT_TOKEN=canary-2\nENV V=2\nRUN --mount=source=f,target=/m cat /m";
+    assert_eq!(build(reads), "its instruction changed");
+    w.write("f", "3\n");
+    assert_eq!(build(reads), "/m changed");
     assert_eq!(build("COPY f /f"), "", "a step of another kind is none of its past");
     assert_eq!(build("COPY f /g"), "its instruction changed");
     assert_eq!(build("COPY --chown=1:1 f /g"), "its flag --chown changed");

@@ -6,24 +6,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use build::events::{HitRule, Recorder};
-use build::{Event, Options, Request, input};
+use build::{Event, NamedContext, Options, Request, input};
 use oci::{Digest, Entry, Time};
 use store::Store;
 
+use crate::base::{self, Tools, Traits};
 use crate::edits;
 use crate::script::Script;
+use crate::weaken::{Weakness, weaken};
 use crate::{Counts, Rng};
 
-/// A static busybox.
-pub(crate) const BUSYBOX: &str = "/bin/busybox";
-
-struct World {
-    root: tempfile::TempDir,
-    /// What the last traced build did.
-    log: std::cell::RefCell<Vec<String>>,
-    script: Script,
+/// Two stores that worlds are built in, one after the other: what one leaves may be found by the next.
+pub(crate) struct Stores {
     traced: Store,
     uncached: Store,
+    /// The newest record that was looked at.
+    weakened: i64,
+    dir: tempfile::TempDir,
+}
+
+impl Stores {
+    pub(crate) fn new() -> Result<Stores, String> {
+        // In memory where that is possible: nothing here has to survive, and no build is to wait for a disk.
+        let shm = Path::new("/dev/shm");
+        let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.map_err(text)?;
+        Ok(Stores {
+            traced: Store::open(&dir.path().join("traced")).map_err(text)?,
+            uncached: Store::open(&dir.path().join("uncached")).map_err(text)?,
+            weakened: 0,
+            dir,
+        })
+    }
+}
+
+struct World<'s> {
+    root: tempfile::TempDir,
+    /// What the last traced build did.
+    log: Vec<String>,
+    script: Script,
+    traits: Traits,
+    stores: &'s mut Stores,
+    weakness: Option<Weakness>,
 }
 
 fn text(e: impl std::fmt::Display) -> String {
@@ -31,43 +54,59 @@ fn text(e: impl std::fmt::Display) -> String {
 }
 
 /// Runs a world; an error is a divergence, or a build that only one of the two could do.
-pub(crate) fn run(seed: u64, edits: usize, counts: &Counts) -> Result<(), String> {
+pub(crate) fn run(
+    seed: u64,
+    edits: usize,
+    tools: &Tools,
+    stores: &mut Stores,
+    weakness: Option<Weakness>,
+    counts: &Counts,
+) -> Result<(), String> {
     let mut r = Rng::new(seed);
-    let root = tempfile::tempdir().map_err(text)?;
+    let root = tempfile::tempdir_in(stores.dir.path()).map_err(text)?;
     let context = root.path().join("context");
-    std::fs::create_dir_all(context.join("base/bin")).map_err(text)?;
-    std::fs::copy(BUSYBOX, context.join("base/bin/busybox")).map_err(text)?;
-    // The shell of the first RUN, before the other names exist.
-    std::os::unix::fs::symlink("busybox", context.join("base/bin/sh")).map_err(text)?;
-    edits::populate(&context, &mut r).map_err(text)?;
-    let mut world = World {
-        script: Script::new(&mut r),
-        traced: Store::open(&root.path().join("traced")).map_err(text)?,
-        uncached: Store::open(&root.path().join("uncached")).map_err(text)?,
-        log: std::cell::RefCell::default(),
-        root,
-    };
+    let files = context.join("base");
+    let traits = Traits::random(&mut r, tools, weakness);
+    base::populate(&files, &traits, tools).map_err(text)?;
+    edits::populate(&context, &tools.program, &mut r).map_err(text)?;
+    let script = Script::new(&mut r, &traits);
+    let mut world = World { script, traits, stores, weakness, log: Vec::new(), root };
     let mut history = vec!["first build".to_owned()];
     world.compare(counts).map_err(|e| world.story(&history, &e))?;
+    let mut refused = 0;
     for _ in 0..edits {
+        let before = world.script.clone();
         let mut done = Vec::new();
         for _ in 0..1 + r.below(2) {
-            done.push(if r.chance(25) {
-                world.script.edit(&mut r)
-            } else {
-                edits::edit(&context, &mut r).map_err(text)?
+            done.push(match r.below(100) {
+                0..25 => world.script.edit(&mut r),
+                25..31 => base::edit(&files, &world.traits, tools, &mut r).map_err(text)?,
+                31..45 if world.traits.dynamic => {
+                    base::edit(&files, &world.traits, tools, &mut r).map_err(text)?
+                }
+                _ if r.chance(world.traits.twins) => edits::twins(&context, &mut r).map_err(text)?,
+                _ => edits::edit(&context, &mut r).map_err(text)?,
             });
         }
         history.push(done.join(", "));
         counts.edits.fetch_add(1, Ordering::Relaxed);
-        world.compare(counts).map_err(|e| world.story(&history, &e))?;
+        if world.compare(counts).map_err(|e| world.story(&history, &e))? {
+            refused = 0;
+            continue;
+        }
+        // Where nothing can be built any more, nothing is learned.
+        world.script = before;
+        refused += 1;
+        if refused == 2 {
+            break;
+        }
     }
     Ok(())
 }
 
-impl World {
+impl World<'_> {
     fn story(&self, history: &[String], e: &str) -> String {
-        let log = self.log.borrow().join("\n  ");
+        let log = self.log.join("\n  ");
         format!(
             "{e}\nedits:\n  {}\nDockerfile:\n{}\nbuild:\n  {log}",
             history.join("\n  "),
@@ -75,36 +114,36 @@ impl World {
         )
     }
 
-    fn compare(&self, counts: &Counts) -> Result<(), String> {
-        let traced = self.build(&self.traced, false, Some(counts));
-        let plain = self.build(&self.uncached, true, None);
+    /// Builds both ways; whether it can be built.
+    fn compare(&mut self, counts: &Counts) -> Result<bool, String> {
+        let traced = self.build(true, counts);
+        if let Some(w) = self.weakness {
+            self.stores.weakened = weaken(&self.stores.traced, w, self.stores.weakened)?;
+        }
+        let plain = self.build(false, counts);
         match (traced, plain) {
-            (Ok(t), Ok(p)) => same(&t, &p),
-            // Sources may be gone: then both fail, for the same reason.
-            (Err(a), Err(b)) if a == b => {
+            (Ok(t), Ok(p)) => same(&t, &p).map(|()| true),
+            // Sources may be gone: then both fail, though of two stages that fail at once either may be first. No RUN ever fails.
+            (Err(_), Err(_)) => {
                 counts.refused.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+                Ok(false)
             }
             (a, b) => Err(format!("traced: {:?}\nuncached: {:?}", a.map(|_| "built"), b.map(|_| "built"))),
         }
     }
 
-    /// Builds; gives the entries of the image without times, and the digests of what it is configured as.
-    fn build(
-        &self,
-        store: &Store,
-        no_cache: bool,
-        counts: Option<&Counts>,
-    ) -> Result<BTreeMap<Vec<u8>, Entry>, String> {
+    /// Builds; gives the entries of the image without times.
+    fn build(&mut self, traced: bool, counts: &Counts) -> Result<BTreeMap<Vec<u8>, Entry>, String> {
+        let store = if traced { &self.stores.traced } else { &self.stores.uncached };
         let mut options = Options { jobs: 2, ..Options::default() };
-        options.choices.no_cache = no_cache;
+        options.choices.no_cache = !traced;
+        let context = self.root.path().join("context");
+        if let Some(name) = self.traits.named() {
+            options.contexts.insert(name.into(), NamedContext::Dir(context.join("base")));
+        }
         let input = input::Input { name: "Dockerfile".into(), text: self.script.text(), ignore: Vec::new() };
-        let request = Request {
-            input,
-            files: build::input::Files::Dir(self.root.path().join("context")),
-            ids: build::Ids::default(),
-            options,
-        };
+        let request =
+            Request { input, files: build::input::Files::Dir(context), ids: build::Ids::default(), options };
         let recorder = Recorder::default();
         let cancel = Arc::new(AtomicBool::new(false));
         let built = build::build(store, None, &request, &recorder, cancel);
@@ -118,8 +157,8 @@ impl World {
             out
         })?;
         store.flush().map_err(text)?;
-        if let Some(counts) = counts {
-            *self.log.borrow_mut() = recorder.events().iter().map(|e| format!("{e:?}")).collect();
+        if traced {
+            self.log = recorder.events().iter().map(|e| format!("{e:?}")).collect();
             for e in recorder.events() {
                 let count = match e {
                     Event::Cached { rule: HitRule::SameParent, .. } => &counts.same_parent,

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use oci::ReadAt;
 use oci::index::Xattrs;
-use oci::tree::{Id, Node};
+use oci::tree::{ACL_PREFIX, Id, Node};
 use rustix::io::Errno;
 
 use super::wire::{MAJOR, MINOR, OUT_HEADER, Reply, Request, flag, op};
@@ -38,6 +38,8 @@ pub(crate) struct ReadFailure {
 #[derive(Debug)]
 pub(crate) struct Server {
     view: View,
+    /// Whether access control lists are obeyed.
+    acls: bool,
     recorder: Recorder,
     failure: OnceLock<ReadFailure>,
     requests: AtomicU64,
@@ -51,7 +53,9 @@ impl Server {
     /// A server that `threads` threads will run [`Server::serve`] of.
     pub(crate) fn new(view: View, threads: usize) -> Server {
         let recorder = Recorder::new(view.tree().len(), threads);
+        view.given().for_each(|id| recorder.saw(id, Bits::ATTR));
         Server {
+            acls: view.tree().has_acls(),
             view,
             recorder,
             failure: OnceLock::new(),
@@ -62,7 +66,7 @@ impl Server {
 
     /// What was asked so far.
     pub(crate) fn seen(&self) -> Seen {
-        self.recorder.collect()
+        Seen { acls: self.acls, ..self.recorder.collect() }
     }
 
     /// Requests answered so far.
@@ -236,7 +240,7 @@ impl Server {
             | flag::CACHE_SYMLINKS
             | flag::NO_OPENDIR_SUPPORT;
         // With it, the kernel asks for the lists of every inode.
-        if self.view.has_acls() {
+        if self.acls {
             wanted |= flag::POSIX_ACL;
         }
         out.init(minor.min(MINOR), MAX_READ as u32, flags & wanted);
@@ -340,7 +344,12 @@ impl Server {
             return Err(Errno::NODATA);
         }
         self.recorder.saw(id, Bits::ATTR);
-        let (_, value) = self.xattrs(id).iter().find(|(n, _)| n == name).ok_or(Errno::NODATA)?;
+        let all = self.xattrs(id);
+        // As if the whole tree had none, where the kernel is told so once: what one file answers must not depend on others.
+        if all.is_empty() && !(self.acls && name.starts_with(ACL_PREFIX)) {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let (_, value) = all.iter().find(|(n, _)| n == name).ok_or(Errno::NODATA)?;
         if size == 0 {
             xattr_size(out, value.len());
         } else if value.len() > size {

@@ -62,7 +62,7 @@ impl Overlay {
     }
 
     pub(super) fn commit(&self) -> Result<LayerIndex, CommitError> {
-        layer_of_upper(&self.upper(), &self.tree, &self.stubs, &self.store.batch())
+        layer_of_upper(&self.upper(), &self.tree, &self.stubs, &self.store.batch()).map(|c| c.layer)
     }
 
     /// The layer's lines.
