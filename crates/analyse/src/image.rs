@@ -114,7 +114,7 @@ impl Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// As measured while it was decompressed: the bytes that the decoder took while the file came out. Exact for what is not
-    /// compressed and for gzip (to some bytes); zstd takes up to 128 KiB of content at once, which is divided by size.
+    /// compressed and for gzip (to some bytes); zstd takes much at once, so within 1 MiB of content it is divided by size.
     Measured,
     /// By size: the layer was not decompressed.
     Proportional,
@@ -163,10 +163,9 @@ impl Line {
         let text = text.strip_prefix("/bin/sh -c #(nop) ").unwrap_or(text);
         let text = text.strip_suffix("# buildkit").unwrap_or(text);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match text.strip_prefix("/bin/sh -c ") {
-            Some(command) => format!("RUN {command}"),
-            None => text,
-        }
+        let shell = "/bin/sh -c ";
+        let command = text.strip_prefix(shell).or_else(|| text.strip_prefix("RUN ")?.strip_prefix(shell));
+        command.map_or_else(|| text.clone(), |command| format!("RUN {command}"))
     }
 }
 

@@ -3,9 +3,10 @@
 //! # How the compressed size is divided
 //!
 //! While a layer is decompressed, two counters run: bytes that came out, and bytes of the blob that the decoder took for them. A file's part is
-//! the difference of the second between the end of the file before it and its own end: its header and padding are its own. Where the decoder takes more at
-//! once than it gives (zstd's blocks), the part of a file is found on the straight line between two points at which the decoder
-//! took something. What follows the last file (the end of the archive, checksums, eStargz' table of contents) is nobody's.
+//! the difference of the second between the end of the file before it and its own end: its header and padding are its own. Where the
+//! decoder takes more at once than it gives, the part of a file is found on the straight line between two points at which the decoder took
+//! something. zstd takes blocks of up to 128 KiB of content, and parts of the next one early, so its points are 1 MiB of content apart.
+//! What follows the last file (the end of the archive, checksums, eStargz' table of contents) is nobody's.
 
 use std::cell::RefCell;
 use std::io::{self, Read};
@@ -165,47 +166,51 @@ impl<R: Read> Read for Blob<'_, R> {
     }
 }
 
+/// Bytes of content between two points of a zstd stream.
+const ZSTD_STRETCH: u64 = 1 << 20;
+
 /// Both counters of a stream, and the points that are known of the line between them.
 #[derive(Debug, Default)]
 struct Meter {
     /// Bytes that came out.
     out: u64,
-    /// The last two points at which the decoder had taken something new: (bytes out before, bytes out after, taken before, taken after).
+    /// A point of the line: bytes out, bytes taken.
     from: (u64, u64),
-    to: (u64, u64),
-    /// Ends of files that lie behind `from` and are waiting for `to`.
+    /// Bytes taken in all.
+    taken: u64,
+    /// Bytes of content that lie between two points at least.
+    least: u64,
+    /// Ends of files that lie behind `from` and are waiting for the next point.
     waiting: Vec<(usize, u64)>,
     /// For every file: how much of the blob was taken up to its end.
     ends: Vec<u64>,
 }
 
 impl Meter {
-    /// `out` more bytes came, and `taken` have been taken in all.
+    /// `n` more bytes came, and `taken` have been taken in all.
     fn step(&mut self, n: u64, taken: u64) {
-        if taken > self.to.1 {
-            // What came out before this point belongs to the stretch that ends here.
-            self.settle(self.out);
-            self.from = (self.out, self.to.1);
-            self.to = (self.out, taken);
+        if taken > self.taken {
+            // What came out before belongs to the stretch that ends here.
+            if self.out > self.from.0 && self.out - self.from.0 >= self.least {
+                self.settle();
+            }
+            self.taken = taken;
         }
         self.out += n;
     }
 
-    /// The stretch since the last point ends at `out`: places on it are known now.
-    fn settle(&mut self, out: u64) {
+    /// Here is a point: places before it are known now.
+    fn settle(&mut self) {
         let (start, low) = self.from;
-        let high = self.to.1;
+        let (length, part) = (self.out - start, self.taken - low);
         for (file, end) in self.waiting.drain(..) {
-            let part = if out > start {
-                u128::from(high - low) * u128::from(end.saturating_sub(start).min(out - start))
-                    / u128::from(out - start)
-            } else {
-                0
-            };
+            let into = u128::from(end.saturating_sub(start).min(length));
+            let taken = (u128::from(part) * into).checked_div(u128::from(length)).unwrap_or(0);
             if let Some(slot) = self.ends.get_mut(file) {
-                *slot = low + u64::try_from(part).unwrap_or(0);
+                *slot = low + u64::try_from(taken).unwrap_or(0);
             }
         }
+        self.from = (self.out, self.taken);
     }
 
     /// A file ended here.
@@ -290,8 +295,9 @@ pub(crate) fn scan<R: Read>(
 ) -> Result<Scanned, LoadError> {
     let failed = |e: io::Error| unreadable(number, e, control);
     let blob = Blob { inner: reader, number, done: 0, all, hasher: hashes.blob.then(Hasher::new), control };
-    let meter = Rc::new(RefCell::new(Meter::default()));
     let decoder = Decoder::new(blob).map_err(failed)?;
+    let least = if decoder.format() == Format::Zstd { ZSTD_STRETCH } else { 0 };
+    let meter = Rc::new(RefCell::new(Meter { least, ..Meter::default() }));
     let compression = name(decoder.format());
     let mut plain = Plain { decoder, hasher: hashes.tar.then(Hasher::new), meter: meter.clone() };
     let mut sink = Digests { meter: meter.clone(), members: Vec::new(), buffer: vec![0; 128 << 10] };
@@ -310,8 +316,7 @@ pub(crate) fn scan<R: Read>(
     io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
     let mut members = sink.members;
     let mut meter = meter.borrow_mut();
-    let end = meter.out;
-    meter.settle(end);
+    meter.settle();
     let mut before = 0;
     for (m, &end) in members.iter_mut().zip(&meter.ends) {
         m.packed = end.saturating_sub(before);

@@ -187,6 +187,7 @@ impl Build {
             if ["LAYERCAKE_", "DOCKER_", "BUILDKIT_", "REGISTRY_"].iter().any(|p| name.starts_with(p))
                 || name.to_lowercase().ends_with("_proxy")
                 || name == "SOURCE_DATE_EPOCH"
+                || name == "CI"
             {
                 c.env_remove(name);
             }

@@ -9,6 +9,7 @@
     reason = "why a test skipped itself is printed, and what it may use is in the environment"
 )]
 
+mod analyse;
 mod builds;
 mod images;
 mod interrupts;

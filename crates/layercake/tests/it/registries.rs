@@ -70,6 +70,12 @@ fn an_image_goes_to_a_registry_and_comes_back() {
     assert_eq!((out.ok(), out.stderr.matches(" exists").count()), (digest.as_str(), 3), "{out}");
 
     let other = Build::another();
+    let looked_into = |b: &Build| b.layercake(&["analyse", "--format", "json", &name]).json();
+    let (there, here) = (looked_into(&other), looked_into(&b));
+    assert_eq!((&there["image"]["origin"], &here["image"]["origin"]), (&"registry".into(), &"store".into()));
+    assert_eq!(there["totals"]["shipped"]["bytes"], here["totals"]["shipped"]["bytes"]);
+    assert_eq!(there["layers"][1]["packing"], "measured");
+    assert!(!other.store().exists(), "looking into an image stores nothing");
     let out = other.layercake(&["pull", &name]);
     assert_eq!(out.ok(), name);
     assert!(out.stderr.contains(&digest), "{out}");

@@ -88,7 +88,7 @@ impl<R: Read> Decoder<R> {
     }
 
     /// Bytes of the compressed stream that were needed for what has been read so far. gzip, bzip2 and xz take bytes as they need them,
-    /// zstd takes whole blocks (up to 128 KiB of content).
+    /// zstd takes whole blocks (up to 128 KiB of content), and parts of the next one early.
     pub fn consumed(&self) -> u64 {
         match &self.inner {
             Inner::Plain(r) => taken(r),

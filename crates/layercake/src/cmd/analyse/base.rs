@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use analyse::base::{BASE_DIGEST, BASE_NAME};
-use analyse::origin::Origins;
+use analyse::origin::{Origins, Source};
 use analyse::{Base, BaseSource, Image};
+use build::account::{self, BuildRecord};
+use build::observe::{self, Fact};
 use oci::Digest;
+use store::Store;
 
 use super::source::Loader;
-use crate::error::CommandError;
+use crate::error::{CommandError, Kind};
 use crate::image;
 
 /// The base of an image.
@@ -30,6 +33,9 @@ pub(crate) fn find(
         return Ok(Some(Base { name: Some(name.to_owned()), layers: ids.len(), source: BaseSource::Given }));
     }
     let Some(store) = from.store()? else { return Ok(None) };
+    if let Some(base) = built_on(&store, image)? {
+        return Ok(Some(base));
+    }
     let names = image::names(&store)?;
     let mut best: Option<(usize, bool, Base)> = None;
     let said = |key: &str| -> Option<String> {
@@ -69,7 +75,121 @@ pub(crate) fn find(
     Ok(best.map(|(_, _, base)| base))
 }
 
-/// Lines of the Dockerfile.
-pub(crate) fn origins(_: &Loader<'_>, _: &Image, _: Option<&Path>) -> Result<Origins, CommandError> {
-    Ok(Origins::new())
+/// The builds of this store that made the image, newest first, and the ids of its layers.
+fn builds(store: &Store, image: &Image) -> Result<(Vec<BuildRecord>, Vec<Digest>), CommandError> {
+    let Some(record) = store.image(&image.id)? else { return Ok((Vec::new(), Vec::new())) };
+    let past = account::past(store, account::PAST)?.into_iter().map(|(_, b)| b);
+    Ok((past.filter(|b| b.image == Some(image.id)).collect(), record.layers))
+}
+
+/// The base by our own records: the layers below the first that a step of the build made.
+fn built_on(store: &Store, image: &Image) -> Result<Option<Base>, CommandError> {
+    let (builds, layers) = builds(store, image)?;
+    let Some(build) = builds.first() else { return Ok(None) };
+    let Some(first) = layers.iter().position(|l| build.maker_of(l).is_some()) else { return Ok(None) };
+    if first == 0 {
+        return Ok(None);
+    }
+    let name = build.stages.iter().filter_map(|s| s.base.as_ref()).find(|b| b.layers == first);
+    Ok(Some(Base { name: name.map(|b| b.name.clone()), layers: first, source: BaseSource::Record }))
+}
+
+/// What is known of where the layers come from: lines of the Dockerfile, and what the steps read. Records of our builds come before a Dockerfile
+/// that the user names.
+pub(crate) fn origins(
+    from: &Loader<'_>,
+    image: &Image,
+    dockerfile: Option<&Path>,
+) -> Result<Origins, CommandError> {
+    let mut out = Origins::new();
+    if let Some(path) = dockerfile {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            CommandError::new(Kind::Environment, format!("cannot read {}: {e}", path.display()))
+        })?;
+        lines_of(&text, &path.display().to_string(), image, &mut out);
+    }
+    let Some(store) = from.store()? else { return Ok(out) };
+    let (builds, layers) = builds(&store, image)?;
+    for (n, layer) in layers.iter().enumerate() {
+        let Some((build, step)) = builds.iter().find_map(|b| Some((b, b.maker_of(layer)?.1))) else {
+            continue;
+        };
+        let mut source = Source {
+            file: Some(build.dockerfile.clone()),
+            line: step.lines.map(|l| l.0),
+            last_line: step.lines.map(|l| l.1),
+            duration_ms: Some(step.ran_ms),
+            ..Source::default()
+        };
+        if let Some(key) = &step.key {
+            reads(&store, key, layer, &mut source)?;
+        }
+        out.insert(n, source);
+    }
+    Ok(out)
+}
+
+/// What the run that made the layer read of the image below it.
+fn reads(store: &Store, key: &Digest, layer: &Digest, source: &mut Source) -> Result<(), CommandError> {
+    let runs = store.records(key, 16)?;
+    let Some(run) = runs.into_iter().find(|r| r.layer == *layer && r.has_observations) else { return Ok(()) };
+    let Some(bytes) = store.record_observations(run.id)? else { return Ok(()) };
+    let Some(recorded) = observe::decode(&bytes) else { return Ok(()) };
+    let root = recorded.views.first().map(Vec::as_slice).unwrap_or_default();
+    let read = || root.iter().filter(|o| matches!(o.fact, Fact::Content(_)));
+    source.read_count = Some(read().count() as u64);
+    source.read = read().take(Source::MOST).map(|o| oci::index::show(&o.path)).collect();
+    Ok(())
+}
+
+/// Gives layers the lines of a Dockerfile's last stage: from the last instruction upwards, as long as the instructions are of the same kind.
+fn lines_of(text: &str, file: &str, image: &Image, out: &mut Origins) {
+    let parsed = dockerfile::parse(text);
+    let statements = parsed.file.statements.iter().rev();
+    let last_stage = statements.take_while(|s| s.instruction.name() != "FROM");
+    let makers: Vec<_> =
+        last_stage.filter(|s| matches!(s.instruction.name(), "RUN" | "COPY" | "ADD" | "WORKDIR")).collect();
+    for (layer, statement) in image.layers.iter().rev().zip(makers) {
+        let made = image.instruction(layer.index);
+        if made.split(' ').next() != Some(statement.instruction.name()) {
+            break;
+        }
+        let (line, last_line) = (Some(statement.first_line), Some(statement.last_line));
+        out.insert(layer.index, Source { file: Some(file.to_owned()), line, last_line, ..Source::default() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use oci::LayerIndex;
+    use oci::types::{History, ImageConfig};
+
+    use super::*;
+
+    #[test]
+    fn a_dockerfile_gives_its_lines_from_below() {
+        let made = |by: &str, empty_layer| History {
+            created_by: Some(by.to_owned()),
+            empty_layer,
+            ..History::default()
+        };
+        let config = ImageConfig {
+            history: vec![
+                made("base", false),
+                made("COPY . /a # buildkit", false),
+                made("ENV A=1", true),
+                made("/bin/sh -c make", false),
+            ],
+            ..ImageConfig::default()
+        };
+        let layers: Vec<Arc<LayerIndex>> = (0..3).map(|_| Arc::default()).collect();
+        let image = analyse::load::indexes::load("x", config, &layers).unwrap();
+        let mut out = Origins::new();
+        let text = "FROM x AS y\nRUN z\nFROM b\nCOPY . /a\nENV A=1\nRUN make \\\n  all\n";
+        lines_of(text, "Dockerfile", &image, &mut out);
+        let lines: Vec<_> = out.iter().map(|(n, s)| (*n, s.line, s.last_line)).collect();
+        assert_eq!(lines, [(1, Some(4), Some(4)), (2, Some(6), Some(7))]);
+    }
 }
