@@ -8,6 +8,7 @@ mod diffs;
 mod explain;
 mod kit;
 mod runs;
+mod semantics;
 mod sources;
 mod web;
 mod wishes;
