@@ -196,12 +196,7 @@ fn holding(dir: &Path, texts: &[&str]) -> Vec<String> {
         if entry.file_type().unwrap().is_dir() {
             out.extend(holding(&path, texts));
         } else if entry.file_type().unwrap().is_file() {
-            let bytes = std::fs::read(&path).unwrap();
-            for t in texts {
-                if bytes.windows(t.len()).any(|w| w == t.as_bytes()) {
-                    out.push(format!("{name} holds {t}"));
-                }
-            }
+            out.extend(holding_file(&path, texts));
         }
     }
     out
@@ -213,20 +208,44 @@ fn secrets_leave_no_trace() {
     let values = ["Xq7-file-value", "Xq8-env-value", "Xq9-never-used"];
     lab.file("pw", format!("{}\n", values[0])).file("unused", values[2]);
     lab.env("TOKEN", values[1]);
+    crate::kit::sh(&lab.path(""), "ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "c", "-f", "key"]);
+    let key = lab.read("key").lines().nth(2).unwrap().to_owned();
     let _agent = std::os::unix::net::UnixListener::bind(lab.path("agent")).unwrap();
-    let agent = format!("default={}", lab.at("agent"));
-    let secrets =
-        ["--secret", "id=pw,src=pw", "--secret", "id=TOKEN", "--secret", "id=u,src=unused", "--ssh", &agent];
-    let text = "FROM base\n\
+    let (agent, key_file) = (format!("default={}", lab.at("agent")), format!("k={}", lab.at("key")));
+    let secrets = [
+        "--secret",
+        "id=pw,src=pw",
+        "--secret",
+        "id=TOKEN",
+        "--secret",
+        "id=u,src=unused",
+        "--ssh",
+        &agent,
+        "--ssh",
+        &key_file,
+    ];
+    // What the search is to find, so that it is known to look into everything.
+    let (in_layer, in_log) = ("Yq1-in-a-layer", "Yq2-in-a-log");
+    let text = format!(
+        "FROM base\n\
         RUN --mount=type=secret,id=pw --mount=type=secret,id=TOKEN,env=TOKEN cat /run/secrets/pw; echo \"$TOKEN\"; env; set -x; : $TOKEN\n\
         RUN --mount=type=secret,id=pw --mount=type=secret,id=TOKEN,env=T sha=$(cat /run/secrets/pw) && [ -n \"$sha$T\" ]\n\
-        RUN --mount=type=ssh echo $SSH_AUTH_SOCK\n\
-        FROM scratch\nCOPY --from=0 / /\n";
+        RUN --mount=type=ssh --mount=type=ssh,id=k echo $SSH_AUTH_SOCK\n\
+        RUN echo {in_layer} > /marked; echo {in_log}\n\
+        FROM scratch\nCOPY --from=0 / /\n"
+    );
+    let outputs = [
+        "-o",
+        "type=oci,dest=gz.tar",
+        "-o",
+        "type=oci,dest=oci.tar,compression=uncompressed,force-compression=true",
+        "-o",
+        "type=docker,dest=docker.tar,compression=uncompressed,force-compression=true",
+        "-o",
+        "files",
+    ];
     let ran = lab
-        .dockerfile(
-            text,
-            &[&secrets[..], &["-t", "x", "-o", "type=oci,dest=out.tar", "--metadata-file", "meta"]].concat(),
-        )
+        .dockerfile(&text, &[&secrets[..], &outputs, &["-t", "x", "--metadata-file", "meta"]].concat())
         .ok();
     for v in values {
         assert!(!ran.stderr.contains(v) && !ran.stdout.contains(v), "{}", ran.stderr);
@@ -235,24 +254,38 @@ fn secrets_leave_no_trace() {
     // A step that fails, and says so with the value.
     let failing = "FROM base\nRUN --mount=type=secret,id=pw --mount=type=secret,id=TOKEN,env=T \
         touch /left && cat /run/secrets/pw && echo failed with $T >&2 && exit 3\n";
-    let ran = lab.dockerfile(failing, &secrets).fails(1, &["exit code: 3", "failed with ***"]);
-    for v in values {
-        assert!(!ran.stderr.contains(v), "{}", ran.stderr);
+    for how in ["plain", "quiet", "rawjson"] {
+        let more = ["--progress", how, "--on-error=export-failed", "-o", "left"];
+        let ran = lab
+            .dockerfile(failing, &[&secrets[..], &more].concat())
+            .fails(1, &["exit code: 3", "failed with ***"]);
+        for v in values {
+            assert!(!ran.stderr.contains(v), "{}", ran.stderr);
+        }
     }
-    let places = [lab.path("store"), lab.path("out.tar"), lab.path("meta")];
-    let found: Vec<String> = places
-        .iter()
-        .flat_map(|p| if p.is_dir() { holding(p, &values) } else { holding_file(p, &values) })
-        .collect();
-    assert_eq!(found, [""; 0]);
-    // The search itself finds what is there.
+    assert!(lab.path("left/left").exists());
+    let places = ["store", "gz.tar", "oci.tar", "docker.tar", "files", "left", "meta"].map(|p| lab.path(p));
+    let search = |texts: &[&str]| {
+        let found =
+            places.iter().flat_map(|p| if p.is_dir() { holding(p, texts) } else { holding_file(p, texts) });
+        found.collect::<Vec<String>>()
+    };
+    assert_eq!(search(&[&values[..], &[&key]].concat()), [""; 0]);
+    // The search itself finds what is there: in layers, in archives, in the records' logs, and in a file of any kind.
+    let marked = search(&[in_layer]).join("\n");
+    for place in ["store/objects", "oci.tar", "docker.tar", "files/marked"] {
+        assert!(marked.contains(&lab.at(place)), "{place} is not in {marked}");
+    }
+    assert!(search(&[in_log]).join("\n").contains(&lab.at("store")));
     lab.file("store/probe", values[1]);
-    assert_eq!(holding(&lab.path("store"), &values).len(), 1);
+    assert_eq!(search(&values).len(), 1);
 }
 
 fn holding_file(path: &Path, texts: &[&str]) -> Vec<String> {
+    // The library searches text much faster than an unoptimised test does bytes.
     let bytes = std::fs::read(path).unwrap();
-    let found = texts.iter().filter(|t| bytes.windows(t.len()).any(|w| w == t.as_bytes()));
+    let text = String::from_utf8_lossy(&bytes);
+    let found = texts.iter().filter(|t| text.contains(**t));
     found.map(|t| format!("{} holds {t}", path.display())).collect()
 }
 
