@@ -7,6 +7,7 @@ mod dates;
 mod diffs;
 mod explain;
 mod kit;
+mod platforms;
 mod runs;
 mod semantics;
 mod sources;
