@@ -205,6 +205,9 @@ fn planned(
         listener.event(Event::Warning { text: d.message.clone(), line: Some(d.line) });
     }
     let options = &request.options;
+    if let Some(text) = preflight::foreign_syntax(&parsed.file, options) {
+        listener.event(Event::Warning { text, line: None });
+    }
     let tasks = Tasks { listener, ids: &request.ids };
     let resolver =
         bases::Resolver::new(store, &options.contexts, client, options.pull && client.is_some(), tasks);

@@ -200,4 +200,16 @@ pub(crate) struct BuildArgs {
     /// Registry that may be used over http or with a bad certificate (repeatable)
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) insecure: Vec<String>,
+    /// What Docker's builder takes, too, and what makes no difference here.
+    #[arg(long, hide = true)]
+    pub(crate) rm: bool,
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    #[arg(long, hide = true)]
+    pub(crate) compress: bool,
+    /// Scripts turn them off.
+    #[arg(long, hide = true, value_name = "false")]
+    pub(crate) provenance: Option<String>,
+    #[arg(long, hide = true, value_name = "false")]
+    pub(crate) sbom: Option<String>,
 }

@@ -186,3 +186,17 @@ fn what_steps_feel_of_the_flags() {
         .ok();
     assert_eq!(lab.read("img/here"), "here\n");
 }
+
+#[test]
+fn flags_of_dockers_builder() {
+    let lab = Lab::new();
+    lab.file("ctx/Dockerfile", "# syntax=example.org/other:1\nFROM scratch\nCOPY Dockerfile /\n");
+    let ran = lab
+        .build(&["--rm", "--force-rm", "--compress", "--load", "--provenance=false", "--sbom=false", "ctx"])
+        .ok();
+    assert!(ran.stderr.contains("WARNING: the frontend example.org/other:1 is not run"), "{}", ran.stderr);
+    for flag in ["--provenance=mode=max", "--sbom=true"] {
+        lab.build(&[flag, "ctx"]).fails(2, &["attestations are not made", "=false"]);
+    }
+    lab.build(&["-o", "type=registry,registry.insecure=true", "ctx"]).fails(2, &["--insecure HOST"]);
+}

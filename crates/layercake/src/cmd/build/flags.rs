@@ -101,6 +101,12 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
         }
     };
     o.view = crate::values::view(args.view.as_deref())?;
+    for (flag, value) in [("provenance", &args.provenance), ("sbom", &args.sbom)] {
+        if value.as_ref().is_some_and(|v| v != "false") {
+            return Err(CommandError::usage(format!("--{flag}: attestations are not made"))
+                .hint(format!("leave it out, or write --{flag}=false")));
+        }
+    }
     let c = &mut o.choices;
     c.no_cache = args.no_cache;
     c.expand_from = args.expand_from;

@@ -112,6 +112,10 @@ fn parse(spec: &str) -> Result<Output, CommandError> {
                 let number = || bad("source-date-epoch is a number of seconds since 1970");
                 out.epoch = Some(value.parse().map_err(|_| number())?);
             }
+            "registry.insecure" if flag(value) => {
+                return Err(CommandError::usage("--output: registry.insecure=true is not known")
+                    .hint("say which registry it is with --insecure HOST[:PORT]"));
+            }
             "store" | "unpack" | "registry.insecure" | "name-canonical" => {}
             other => return Err(bad(&format!("unexpected key {other:?}"))),
         }
