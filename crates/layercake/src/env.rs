@@ -103,6 +103,20 @@ pub(crate) fn view() -> Option<String> {
     get("LAYERCAKE_VIEW").map(|v| v.to_string_lossy().into_owned())
 }
 
+/// `LAYERCAKE_FAULT`: `die@N`, `full@N` or `broken@N`, for tests; see [`store::fault`]. Builds without debug assertions ignore it.
+pub(crate) fn fault() -> Option<(store::fault::Fault, u64)> {
+    use store::fault::Fault;
+    let text = get("LAYERCAKE_FAULT")?.into_string().ok()?;
+    let (fault, at) = text.split_once('@')?;
+    let fault = match fault {
+        "die" => Fault::Die,
+        "full" => Fault::Full,
+        "broken" => Fault::Broken,
+        _ => return None,
+    };
+    Some((fault, at.parse().ok()?))
+}
+
 /// `TERM`: `dumb` is a terminal that cannot be drawn on.
 pub(crate) fn term() -> Option<String> {
     get("TERM").map(|v| v.to_string_lossy().into_owned())

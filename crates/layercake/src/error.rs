@@ -103,6 +103,14 @@ pub(crate) fn chain(e: &dyn std::error::Error) -> String {
     out
 }
 
+/// Whether the store is what failed somewhere below an error, as on a full disk; with the store's hint.
+fn cause_in_store(e: &(dyn std::error::Error + 'static)) -> Option<Option<String>> {
+    let below = std::iter::successors(Some(e), |e| e.source());
+    let store = below.filter_map(|e| e.downcast_ref::<store::StoreError>()).last()?;
+    // A file that changed while it was read is the user's.
+    (!matches!(store, store::StoreError::Changed { .. })).then(|| store.hint().map(|h| h.to_string()))
+}
+
 impl From<store::StoreError> for CommandError {
     fn from(e: store::StoreError) -> CommandError {
         let hint = e.hint();
@@ -216,7 +224,14 @@ impl From<BuildError> for CommandError {
             }
             BuildError::Io { .. } => CommandError::new(Kind::Environment, text),
             BuildError::Interrupted => CommandError::new(Kind::Interrupted, "interrupted"),
-            _ => CommandError::new(Kind::User, text),
+            _ => match cause_in_store(&e) {
+                Some(hint) => {
+                    let mut out = CommandError::new(Kind::Environment, text);
+                    out.hints.extend(hint);
+                    out
+                }
+                None => CommandError::new(Kind::User, text),
+            },
         }
     }
 }

@@ -31,6 +31,9 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
+    if let Some((fault, at)) = env::fault() {
+        store::fault::set(fault, at);
+    }
     match cmd::run(cli) {
         Ok(code) => code,
         Err(e) => e.report(),

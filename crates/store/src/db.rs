@@ -24,6 +24,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use crate::core::Core;
 use crate::error::{Context, Result, StoreError};
+use crate::fault::Change;
 use crate::locks::StoreLock;
 use crate::paths::{DB, DB_LOCK, DB_SUSPECT};
 use crate::sys::{Root, lock};
@@ -145,7 +146,10 @@ impl Core {
 
     /// Runs a write transaction: all of it or nothing.
     pub(crate) fn transaction<T>(&self, f: impl FnOnce(&Tx<'_>) -> DbResult<T>) -> Result<T> {
+        self.root.point(|| Change::Rows).at("write", self.root.join(DB))?;
         let result = lock(&self.db).transaction(f);
+        // A process may die right after it, too.
+        self.root.point(|| Change::RowsMade).at("write", self.root.join(DB))?;
         self.settle(result)
     }
 

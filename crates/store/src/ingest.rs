@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::batch::Sink;
 use crate::core::is_unsupported;
 use crate::error::{Context, Result, StoreError};
+use crate::fault::Change;
 use crate::paths::{Key, Kind};
 
 /// Content up to this size is held in memory until it is known whether the store has it.
@@ -188,8 +189,9 @@ impl NewFile {
 
 impl Write for NewFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n =
-            self.file.write(buf).map_err(|e| io::Error::from(StoreError::io("write", self.place(), e)))?;
+        let point = self.sink.core().root.point(|| Change::Write);
+        let written = point.map_err(io::Error::from).and_then(|()| self.file.write(buf));
+        let n = written.map_err(|e| io::Error::from(StoreError::io("write", self.place(), e)))?;
         self.hasher.update(&buf[..n]);
         Ok(n)
     }

@@ -37,7 +37,8 @@
 //!
 //! The rooms: `paths`, `sys` (file operations), `core` (what an open store consists of), `session` and `remove` (`tmp/`), `objects`
 //! (files by digest), `batch` and `ingest` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
-//! `images`, `records`, `builds`, `db`, `memo`, `locks`, `scratch`, `mounts`, `dirs`, `inventory` (what is there), `gc`, `verify`.
+//! `images`, `records`, `builds`, `db`, `memo`, `locks`, `scratch`, `mounts`, `dirs`, `inventory` (what is there), `gc`, `verify`,
+//! `fault` (for tests).
 
 mod batch;
 mod blobs;
@@ -47,6 +48,7 @@ mod core;
 mod db;
 mod dirs;
 mod error;
+pub mod fault;
 mod gc;
 mod images;
 mod ingest;

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
+use crate::fault::{Change, point};
 
 /// An open directory and its path, which is only for messages and for other programs.
 #[derive(Debug)]
@@ -26,6 +27,11 @@ impl Root {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Before each change: see [`crate::fault`].
+    pub(crate) fn point(&self, change: impl FnOnce() -> Change) -> rustix::io::Result<()> {
+        point(&self.path, change)
     }
 
     /// The whole path of a name.
@@ -46,7 +52,8 @@ impl Root {
     /// Makes a new file. It can be read, too.
     pub(crate) fn create(&self, name: &str, mode: u32) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        self.openat(name, flags, mode).at("write", self.join(name))
+        let made = self.point(|| Change::Make(name.into())).and_then(|()| self.openat(name, flags, mode));
+        made.at("write", self.join(name))
     }
 
     /// Opens a lock file, making it if it is not there.
@@ -57,7 +64,10 @@ impl Root {
 
     /// A new file with these bytes.
     pub(crate) fn write_new(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
-        self.create(name, mode)?.write_all(bytes).at("write", self.join(name))
+        let mut file = self.create(name, mode)?;
+        let written =
+            self.point(|| Change::Write).map_err(io::Error::from).and_then(|()| file.write_all(bytes));
+        written.at("write", self.join(name))
     }
 
     /// Whether the name exists.
@@ -71,7 +81,8 @@ impl Root {
 
     /// Makes a directory; one that is there is fine. Tells whether it is new.
     pub(crate) fn make_dir(&self, name: &str) -> Result<bool> {
-        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700)) {
+        let made = || rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700));
+        match self.point(|| Change::Directory(name.into())).and_then(|()| made()) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(e).at("write", self.join(name)),
@@ -80,7 +91,8 @@ impl Root {
 
     /// Removes a file; tells whether there was one.
     pub(crate) fn unlink(&self, name: &str) -> Result<bool> {
-        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+        let gone = self.point(|| Change::Remove(name.into()));
+        match gone.and_then(|()| rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(e) => Err(e).at("remove", self.join(name)),
@@ -89,11 +101,14 @@ impl Root {
 
     /// Renames, replacing what was there.
     pub(crate) fn replace(&self, from: &str, to: &str) -> Result<()> {
-        rustix::fs::renameat(&self.fd, from, &self.fd, to).at("write", self.join(to))
+        let change = || Change::Rename { from: Some(from.into()), to: to.into() };
+        let renamed = self.point(change).and_then(|()| rustix::fs::renameat(&self.fd, from, &self.fd, to));
+        renamed.at("write", self.join(to))
     }
 
     /// Renames unless the new name is taken. `Ok(false)`: it is taken, and `from` is still there.
     pub(crate) fn rename_new(&self, from: &str, to: &str) -> io::Result<bool> {
+        self.point(|| Change::Rename { from: Some(from.into()), to: to.into() })?;
         match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(true),
             Err(Errno::EXIST) => return Ok(false),
@@ -113,18 +128,21 @@ impl Root {
 
     /// Moves a file from anywhere on the same file system to a name that is free.
     pub(crate) fn move_in(&self, from: &Path, to: &str) -> io::Result<()> {
+        self.point(|| Change::Rename { from: None, to: to.into() })?;
         Ok(rustix::fs::renameat(rustix::fs::CWD, from, &self.fd, to)?)
     }
 
     /// Makes the names of a directory durable.
     pub(crate) fn sync_dir(&self, name: &str) -> Result<()> {
         let dir = self.openat(name, OFlags::RDONLY | OFlags::DIRECTORY, 0).at("open", self.join(name))?;
-        rustix::fs::fsync(dir).at("flush", self.join(name))
+        let flushed =
+            self.point(|| Change::FlushDirectory(name.into())).and_then(|()| rustix::fs::fsync(dir));
+        flushed.at("flush", self.join(name))
     }
 
     /// Makes everything written to the file system durable.
     pub(crate) fn sync_all(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.fd).at("flush", &self.path)
+        self.point(|| Change::FlushAll).and_then(|()| rustix::fs::syncfs(&self.fd)).at("flush", &self.path)
     }
 
     /// Names in a directory, without `.` and `..`, in no order.

@@ -157,7 +157,7 @@ impl Build {
         self
     }
 
-    fn build_words(&self) -> Vec<String> {
+    pub(crate) fn build_words(&self) -> Vec<String> {
         let mut words: Vec<String> = ["build", "--progress=plain", "-t", "t"].map(str::to_owned).into();
         words.extend(self.flags.iter().cloned());
         words.push(self.path("context").display().to_string());
@@ -311,7 +311,7 @@ impl Watchdog {
     }
 }
 
-fn finish(mut child: Child) -> Outcome {
+pub(crate) fn finish(mut child: Child) -> Outcome {
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let watchdog = Some(Watchdog::of(&child));
     Started { child, watchdog, out: out.map(BufReader::new), err: err.map(BufReader::new) }.finish()

@@ -11,6 +11,7 @@
 
 mod analyse;
 mod builds;
+mod faults;
 mod images;
 mod interrupts;
 mod lab;

@@ -1,0 +1,213 @@
+//! Whatever happens while something is written, the store is sound afterwards, and the same command does its work the next time.
+//!
+//! `LAYERCAKE_FAULT` makes the program die, or its disk be full or broken, at the n-th thing that it writes; each command is run for
+//! many n, up to the one that it does not reach. Others are killed at random moments, which hits steps and mounts, too.
+//! `LAYERCAKE_TEST_SOAK=N` runs N of each kind instead of the few that a quick test can afford.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::{BASE, Build, Outcome, mark};
+
+/// How many faults of a kind are tried.
+fn amount(few: u64) -> u64 {
+    std::env::var("LAYERCAKE_TEST_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(few)
+}
+
+/// A small deterministic generator (xorshift64*).
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+}
+
+/// A context whose build copies, runs and joins stages, and takes the same time and gives the same image every time.
+fn lab() -> Option<Build> {
+    let mut b = Build::new()?;
+    b.dockerfile(&format!(
+        "{BASE}FROM base AS made\nRUN echo made > /made && mkdir /d && ln /made /d/hard\nFROM base\nCOPY a b /src/\n\
+         RUN cat /src/a > /copy && rm /src/b\nCOPY --from=made /d /d\n"
+    ));
+    b.file("a", "a\n").file("b", "b\n");
+    for flag in ["--reproducible", "--build-arg=SOURCE_DATE_EPOCH=1600000001"] {
+        b.flag(flag);
+    }
+    Some(b)
+}
+
+fn id(b: &Build) -> String {
+    let list = b.layercake(&["images", "--format", "json"]).json();
+    let tagged = list.as_array().unwrap().iter().find(|i| i["name"] == "t:latest");
+    tagged.unwrap_or_else(|| panic!("{list}"))["id"].as_str().unwrap().to_owned()
+}
+
+fn copy(from: &PathBuf, to: &PathBuf) {
+    let _ = std::fs::remove_dir_all(to);
+    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success());
+}
+
+/// What must hold after any accident, without any repair.
+fn assert_sound(b: &Build, what: &str) {
+    let out = b.layercake(&["verify"]);
+    assert_eq!(out.code, 0, "{what}: {out}");
+}
+
+/// Runs a command with each of some faults, on a copy of a store each, and hands what came of it to `check`, with the store left as
+/// it was then.
+fn with_faults(b: &Build, fault: &str, few: u64, words: &[&str], check: impl Fn(&Outcome, &str)) -> u64 {
+    let kept = b.path("kept");
+    copy(&b.store(), &kept);
+    let run = |at: u64| {
+        copy(&kept, &b.store());
+        let mut command = b.command(words);
+        command.env("LAYERCAKE_FAULT", format!("{fault}@{at}"));
+        crate::lab::finish(command.spawn().unwrap())
+    };
+    let hit = |out: &Outcome| out.code != 0;
+    // How many points there are: more than any command has is the same as none.
+    let (mut low, mut high) = (0, 1);
+    while hit(&run(high)) {
+        (low, high) = (high, high * 2);
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if hit(&run(middle)) { low = middle } else { high = middle }
+    }
+    let mut tried = 0;
+    let stride = (low / amount(few)).max(1);
+    let mut at = 1 + (stride / 2).min(low.saturating_sub(1));
+    while at <= low {
+        let what = format!("{fault}@{at} of {low} in {}", words[0]);
+        check(&run(at), &what);
+        tried += 1;
+        at += stride;
+    }
+    copy(&kept, &b.store());
+    assert!(tried > 0, "{fault} in {} was never reached", words[0]);
+    tried
+}
+
+#[test]
+fn a_build_that_dies_at_any_write_is_done_again() {
+    let Some(b) = lab() else { return };
+    b.run().ok();
+    let want = id(&b);
+    std::fs::remove_dir_all(b.store()).unwrap();
+    std::fs::create_dir(b.store()).unwrap();
+    let words = b.build_words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    with_faults(&b, "die", 12, &words, |out, what| {
+        assert_eq!(out.code, -1, "{what}: {out}");
+        assert_sound(&b, what);
+        b.run().ok();
+        assert_eq!(id(&b), want, "{what}");
+        assert_sound(&b, what);
+        b.assert_clean("no process");
+    });
+}
+
+#[test]
+fn a_build_on_a_full_disk_fails_and_loses_nothing() {
+    let Some(b) = lab() else { return };
+    b.run().ok();
+    let want = id(&b);
+    // What was there stays: another image, tagged.
+    b.layercake(&["tag", "t", "before"]).ok();
+    let words = b.build_words();
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(["--no-cache"]).collect();
+    for (fault, few) in [("full", 8), ("broken", 8)] {
+        with_faults(&b, fault, few, &words, |out, what| {
+            assert_eq!(out.code, 3, "{what}: {out}");
+            assert_sound(&b, what);
+            b.layercake(&["run", "--rm", "before", "cat", "/copy"]).ok();
+            b.run().ok();
+            assert_eq!(id(&b), want, "{what}");
+            b.assert_clean("no process");
+        });
+    }
+}
+
+#[test]
+fn what_changes_a_store_may_die_at_any_write() {
+    let Some(b) = lab() else { return };
+    b.run().ok();
+    let want = id(&b);
+    b.layercake(&["save", "-o", "saved.tar", "t"]).ok();
+    b.layercake(&["tag", "t", "other"]).ok();
+    for words in [
+        &["load", "-i", "saved.tar"][..],
+        &["tag", "t", "third"],
+        &["rmi", "--force", "t", "other"],
+        &["prune", "--all"],
+        &["import", "saved.tar", "rootfs"],
+    ] {
+        let tried = with_faults(&b, "die", 6, words, |out, what| {
+            assert_eq!(out.code, -1, "{what}: {out}");
+            assert_sound(&b, what);
+            // A command that was done before its last write has nothing left to do.
+            let again = b.layercake(words);
+            assert!(again.code == 0 || words[0] == "rmi", "{what}: {again}");
+            assert_sound(&b, what);
+            b.run().ok();
+            assert_eq!(id(&b), want, "{what}");
+            b.assert_clean("no process");
+        });
+        assert!(tried >= 1, "{words:?}");
+    }
+}
+
+#[test]
+fn a_repair_may_die_at_any_write() {
+    let Some(b) = lab() else { return };
+    b.run().ok();
+    let want = id(&b);
+    // The content of one file is damaged.
+    let objects = std::fs::read_dir(b.store().join("objects")).unwrap().flatten().map(|e| e.path());
+    let object = objects.flat_map(|d| std::fs::read_dir(d).unwrap().flatten()).next().unwrap().path();
+    std::fs::write(&object, "damaged").unwrap();
+    with_faults(&b, "die", 8, &["verify", "--repair"], |out, what| {
+        assert_eq!(out.code, -1, "{what}: {out}");
+        b.layercake(&["verify", "--repair"]).ok();
+        assert_sound(&b, what);
+        b.run().ok();
+        assert_eq!(id(&b), want, "{what}");
+    });
+}
+
+#[test]
+fn a_build_killed_at_any_moment_is_done_again() {
+    let Some(mut b) = lab() else { return };
+    let seconds = mark();
+    b.dockerfile(&format!(
+        "{BASE}FROM base AS made\nRUN (sleep {seconds} &) ; echo made > /made\nFROM base\nCOPY a b /src/\nRUN cat /src/a > /copy\n\
+         COPY --from=made /made /\n"
+    ));
+    let begin = std::time::Instant::now();
+    b.run().ok();
+    let whole = u64::try_from(begin.elapsed().as_millis()).unwrap();
+    let want = id(&b);
+    let mut rng = Rng(0x5eed);
+    for n in 0..amount(15) {
+        if n % 2 == 0 {
+            std::fs::remove_dir_all(b.store()).unwrap();
+        }
+        let build = b.start_build();
+        let moment = rng.below(whole);
+        std::thread::sleep(Duration::from_millis(moment));
+        build.signal(Signal::KILL);
+        build.finish();
+        b.assert_nothing_runs(&seconds);
+        assert_sound(&b, &format!("killed after {moment} ms"));
+        b.run().ok();
+        assert_eq!(id(&b), want, "killed after {moment} ms");
+        b.assert_clean(&seconds);
+    }
+}
