@@ -11,6 +11,7 @@
 
 mod analyse;
 mod builds;
+mod crowds;
 mod faults;
 mod images;
 mod interrupts;
