@@ -4,6 +4,7 @@ mod batches;
 mod damage;
 mod garbage;
 mod images;
+mod power;
 mod processes;
 mod records;
 mod scratch;
