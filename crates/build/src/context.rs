@@ -435,6 +435,25 @@ impl Context {
         Context { layer, tree, paths: OnceLock::new(), ..self }
     }
 
+    /// The context with other content of one file, which must be in the store. `None` if there is no such file.
+    pub fn with_file(&self, path: &[u8], digest: Digest, size: u64) -> Option<Context> {
+        let mut entries = self.layer.entries().to_vec();
+        let entry = entries.iter_mut().find(|e| e.path == path && matches!(e.kind, Kind::File { .. }))?;
+        entry.kind = Kind::File { size, digest };
+        let layer = LayerIndex::from_entries(entries).ok()?;
+        let tree = Arc::new(Tree::from_layers([&layer]).ok()?);
+        Some(Context {
+            root: self.root.clone(),
+            label: self.label.clone(),
+            made: self.made,
+            tree,
+            layer,
+            paths: self.paths.clone(),
+            hashed: 0,
+            count: self.count,
+        })
+    }
+
     /// When what was fetched was made: the commit, `Last-Modified`, or the newest file of an archive.
     pub fn made(&self) -> Option<Time> {
         self.made

@@ -12,6 +12,7 @@
 //! | | `mounts` | definition | of a bind mount also where in its tree it begins; its files are observed, like those of the root |
 //! | | `script` | name and digest of a heredoc script | |
 //! | | `cache` | `chain` with `RUN --cache=chain` | so that what was taken by another rule is none of its results |
+//! | | `salt` | as given by the caller of a build | keeps builds apart that are made to try something out |
 //! | | `barrier` | digest of what the stage's ADDs downloaded so far | a common way to make a step run again |
 //! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
 //! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |

@@ -44,6 +44,7 @@ pub mod options;
 pub mod plan;
 mod preflight;
 pub mod reason;
+mod report;
 mod solve;
 mod sshagent;
 mod state;
@@ -74,6 +75,7 @@ pub use crate::finish::{Built, diff_id};
 pub use crate::forecast::Forecast;
 use crate::input::{Files, Place};
 pub use crate::options::{CacheMode, Cutoff, NamedContext, NetworkMode, Options, Secret};
+pub use crate::report::{StageReport, StageStep};
 pub use crate::tasks::{Ids, Tasks};
 pub use crate::view::{View, Views};
 
@@ -105,6 +107,8 @@ pub struct Outcome {
     pub rebased: Vec<Rebased>,
     /// How long the build took.
     pub took: Duration,
+    /// The stages that were needed, with their steps.
+    pub stages: Vec<StageReport>,
 }
 
 /// Builds an image. It is in the store when this returns, but not tagged.
@@ -159,7 +163,10 @@ pub fn build_or_left(
             account.error = Some(solver.masker.text(&images::chain_text(e)));
         }
     }
-    if let Err(e) = account::keep(store, &account) {
+    // A build that only tries something out is none that the next one is to be compared with.
+    if request.options.salt.is_none()
+        && let Err(e) = account::keep(store, &account)
+    {
         let text = format!("the log of builds cannot be written: {}", images::chain_text(&e));
         listener.event(Event::Warning { text, line: None });
     }
@@ -170,7 +177,8 @@ pub fn build_or_left(
             return Err(Failure { error, left });
         }
     };
-    Ok(Outcome { image, base, epoch: plan.epoch, account, rebased, took: began.elapsed() })
+    let stages = report::stages(&plan, &account);
+    Ok(Outcome { image, base, epoch: plan.epoch, account, rebased, took: began.elapsed(), stages })
 }
 
 /// What would become of a build, were it to take place now: its account, with what would run and why. Nothing is run and nothing kept;

@@ -118,6 +118,8 @@ pub struct Options {
     pub allow_host_network: bool,
     /// `BUILDKIT_CACHE_MOUNT_NS`: stands before the ids of cache mounts.
     pub cache_namespace: String,
+    /// Part of the keys of RUN steps: builds with different ones share no results. For trying something out beside the user's builds.
+    pub salt: Option<String>,
     /// `--no-cache-mounts`: the cache mounts of this build begin empty.
     pub no_cache_mounts: bool,
     /// `--reproducible`: the same files give the same image on another day.
@@ -151,6 +153,7 @@ impl Default for Options {
             allow_insecure: false,
             allow_host_network: false,
             cache_namespace: String::new(),
+            salt: None,
             no_cache_mounts: false,
             reproducible: false,
             keep_failed: false,

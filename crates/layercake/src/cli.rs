@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     /// Say why the steps of a build ran, or did not
     Explain(Box<cmd::explain::ExplainArgs>),
+    /// Say what to change in a Dockerfile, measured in bytes and seconds
+    Advise(Box<cmd::advise::AdviseArgs>),
     /// Run a command on an image; nothing of it is kept
     Run(Box<cmd::run::RunArgs>),
     /// List images

@@ -59,7 +59,7 @@ fn fields(config: &ImageConfig) -> BTreeMap<String, Value> {
 }
 
 /// Compares two configs.
-pub(super) fn compare(a: &ImageConfig, b: &ImageConfig) -> Vec<ConfigChange> {
+pub fn compare(a: &ImageConfig, b: &ImageConfig) -> Vec<ConfigChange> {
     let (mut from, to) = (fields(a), fields(b));
     let mut out: Vec<ConfigChange> = Vec::new();
     for (field, value) in to {

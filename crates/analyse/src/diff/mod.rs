@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::packages::{self, PackageChange, Problem};
 
-pub use config::ConfigChange;
+pub use config::{ConfigChange, compare as compare_configs};
 pub use files::{Amount, AttributeChange, Change, FileChange, FileDiff, compare_trees};
 pub use layers::{HistoryLine, LayerChange, LayerDiff};
 pub use path::{PathDiff, PathSide, path_diff};

@@ -157,7 +157,7 @@ pub struct Step {
 }
 
 /// What a step does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StepKind {
     /// RUN.
     Run(Run),

@@ -126,6 +126,9 @@ impl<'p> PreparedRun<'p> {
         let o = solver.options;
         let mut inputs = Map::new();
         inputs.insert("step".into(), json!("run"));
+        if let Some(salt) = &o.salt {
+            inputs.insert("salt".into(), json!(salt));
+        }
         if let Some(b) = barrier {
             inputs.insert("barrier".into(), json!(b.hex()));
         }

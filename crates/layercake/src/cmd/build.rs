@@ -1,12 +1,12 @@
 //! `layercake build`.
 
 mod dry;
-mod failed;
-mod flags;
+pub(crate) mod failed;
+pub(crate) mod flags;
 mod input;
 mod listing;
 mod output;
-mod ssh;
+pub(crate) mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

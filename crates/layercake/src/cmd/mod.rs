@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod advise;
 pub(crate) mod analyse;
 mod build;
 pub(crate) mod check;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let root = cli.root;
     match cli.command {
         Command::Analyse(args) => analyse::run(root, &args),
+        Command::Advise(args) => advise::run(root, &args),
         Command::Build(args) => build::run(root, *args),
         Command::Check(args) => check::run(&args),
         Command::Diff(args) => diff::run(root, &args),

@@ -2,6 +2,7 @@
 //!
 //! What runs commands needs root; without it, those tests say so and pass.
 
+mod advises;
 mod contexts;
 mod dates;
 mod diffs;

@@ -85,7 +85,7 @@ pub(super) fn shell(
 }
 
 /// A failed build with the place in the Dockerfile.
-pub(super) fn told(e: BuildError, input: &Input) -> CommandError {
+pub(crate) fn told(e: BuildError, input: &Input) -> CommandError {
     let excerpt = excerpt(&e, input);
     let mut out = match &e {
         BuildError::Dockerfile { diagnostics, .. } => {
