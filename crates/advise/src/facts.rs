@@ -48,6 +48,8 @@ pub struct Facts {
     pub content: Arc<dyn Content>,
     /// Less than this many bytes are not worth a change.
     pub min_bytes: u64,
+    /// Steps that take fewer seconds are not worth a change that saves only time.
+    pub min_seconds: f64,
 }
 
 impl std::fmt::Debug for Facts {
@@ -110,7 +112,7 @@ impl Facts {
         store: &Store,
         request: &build::Request,
         outcome: &Outcome,
-        min_bytes: u64,
+        (min_bytes, min_seconds): (u64, f64),
     ) -> Result<Facts, FactsError> {
         let file = dockerfile::parse(&request.input.text).file;
         let mut stages = Vec::new();
@@ -130,6 +132,7 @@ impl Facts {
             config: outcome.image.config.clone(),
             content: Arc::new(store.clone()),
             min_bytes,
+            min_seconds,
         })
     }
 

@@ -118,6 +118,7 @@ pub fn of_image(
         config: config.clone(),
         content,
         min_bytes,
+        min_seconds: 0.0,
     })
 }
 

@@ -256,7 +256,7 @@ impl Scanner<'_> {
                     }
                 }
                 c => {
-                    literal &= !matches!(c, '$' | '*' | '?' | '[' | '<' | '>') && !(c == '{');
+                    literal &= !matches!(c, '$' | '*' | '?' | '[' | '<' | '>' | '{');
                     if self.rest().starts_with("<<") {
                         self.plain = false;
                     }

@@ -147,6 +147,7 @@ impl Scene {
             config,
             content: Arc::new(self.content),
             min_bytes: 100,
+            min_seconds: 1.0,
         }
     }
 }

@@ -84,7 +84,7 @@ fn advice(facts: &Facts, stage: &Stage, n: usize) -> Option<Advice> {
         seconds += run.seconds;
         last = Some(run);
     }
-    let last = last?;
+    let last = last.filter(|_| seconds >= facts.min_seconds)?;
     if wanted.is_empty() && stage.steps[n + 1].read_any(&files.iter().map(|f| f.to_vec()).collect()) {
         return None;
     }
@@ -139,15 +139,14 @@ fn advice(facts: &Facts, stage: &Stage, n: usize) -> Option<Advice> {
     Some(Advice {
         kind: Kind::NarrowCopy,
         line: statement.first_line,
-        title: format!(
-            "copy {} first, and the rest below line {}",
-            match wanted.len() {
-                0 => "nothing".to_owned(),
-                1..=4 => wanted.iter().filter_map(|w| source_of(copy, w)).collect::<Vec<_>>().join(", "),
-                n => format!("the {n} files that are read"),
-            },
-            run.last_line
-        ),
+        title: match wanted.len() {
+            0 => format!("move it below line {}: the steps down to there read nothing of it", run.last_line),
+            n => {
+                let sources: Vec<String> = wanted.iter().filter_map(|w| source_of(copy, w)).collect();
+                let what = if n <= 4 { sources.join(", ") } else { format!("the {n} files that are read") };
+                format!("copy {what} first, and the rest below line {}", run.last_line)
+            }
+        },
         why: format!(
             "of {} files ({}) the steps down to line {} read {}. With a cache like Docker's, a change of any other runs them again: {:.1} s.",
             files.len(),

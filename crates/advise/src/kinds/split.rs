@@ -21,7 +21,7 @@ use oci::tree::{Node, ROOT, Walk};
 use oci::{Kind as EntryKind, Tree};
 
 use crate::edit::line_of;
-use crate::facts::{Facts, Stage, ancestors, is_below};
+use crate::facts::{Facts, Stage, What, ancestors, is_below};
 use crate::kinds::size;
 use crate::{Advice, Edit, Kind, Worth};
 
@@ -132,7 +132,7 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
     if bytes < facts.min_bytes || keep.is_empty() {
         return None;
     }
-    let copies = roots(tree, &keep, &all)?;
+    let copies = roots(tree, &stage.base, &keep, &all)?;
     let edits = edits(facts, stage, &copies)?;
     let mut by_dir: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     for (p, b) in &dropped {
@@ -141,12 +141,12 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
         *by_dir.entry(dir.to_vec()).or_default() += b;
     }
     let mut largest: Vec<(u64, Vec<u8>)> = by_dir.into_iter().map(|(d, b)| (b, d)).collect();
-    largest.sort_by(|a, b| b.0.cmp(&a.0));
+    largest.sort_by_key(|l| std::cmp::Reverse(l.0));
     let named: Vec<String> =
         largest.iter().take(5).map(|(b, d)| format!("{} ({})", show(d), size(*b))).collect();
     // Everything that the stage made and that is not copied is gone with its directories; what was deleted or changed of the base is back.
     let mut changes: BTreeSet<String> = dropped.keys().map(|p| show(p)).collect();
-    for step in &stage.steps {
+    for step in stage.steps.iter().filter(|s| !matches!(s.what, What::Workdir)) {
         changes.extend(step.writes().into_iter().filter(|p| !keep.contains(p)).map(|p| show(&p)));
     }
     Some(Advice {
@@ -179,8 +179,13 @@ fn program_dir(path: &[u8]) -> Option<&[u8]> {
     (dir.len() < path.len() && !SHARED.contains(&split(dir).1)).then_some(dir)
 }
 
-/// The highest directories that hold nothing but what is kept, else the files themselves.
-fn roots(tree: &Tree, keep: &BTreeSet<Vec<u8>>, all: &BTreeMap<Vec<u8>, u64>) -> Option<Vec<Vec<u8>>> {
+/// The highest directories of our own that hold nothing but what is kept, else the files themselves.
+fn roots(
+    tree: &Tree,
+    base: &Tree,
+    keep: &BTreeSet<Vec<u8>>,
+    all: &BTreeMap<Vec<u8>, u64>,
+) -> Option<Vec<Vec<u8>>> {
     let whole = |dir: &[u8]| -> bool {
         let Some(id) = tree.lookup(dir) else { return false };
         let result = tree.walk(id, &mut |p, i| {
@@ -191,8 +196,10 @@ fn roots(tree: &Tree, keep: &BTreeSet<Vec<u8>>, all: &BTreeMap<Vec<u8>, u64>) ->
     };
     let mut out: BTreeSet<Vec<u8>> = BTreeSet::new();
     for p in keep {
-        let top =
-            ancestors(split(p).0).take_while(|a| whole(a)).last().map_or_else(|| p.clone(), <[u8]>::to_vec);
+        let top = ancestors(split(p).0)
+            .take_while(|a| base.lookup(a).is_none() && whole(a))
+            .last()
+            .map_or_else(|| p.clone(), <[u8]>::to_vec);
         out.insert(top);
     }
     (out.len() <= MOST

@@ -46,6 +46,9 @@ pub(crate) struct AdviseArgs {
     /// Waste of fewer bytes is left alone
     #[arg(long, value_name = "BYTES", default_value = "10k")]
     min_bytes: String,
+    /// Steps that take fewer seconds are left alone, where only time is to be saved
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    min_seconds: f64,
     /// Number of layers of an image that are its base's, which is not looked at [default: none]
     #[arg(long, value_name = "N", default_value_t = 0)]
     base_layers: usize,
@@ -258,7 +261,7 @@ fn of_dockerfile(
         .map_err(|e| failed::told(e, &request.input))?;
     store.flush()?;
     drop(listener);
-    let facts = Facts::of_build(&store, &request, &outcome, min_bytes)
+    let facts = Facts::of_build(&store, &request, &outcome, (min_bytes, args.min_seconds))
         .map_err(|e| CommandError::new(ErrorKind::Environment, chain(&e)))?;
     let file = file.unwrap_or_else(|| dir.join(&facts.name));
     let ignore = ignore_file(&dir, &file);
