@@ -197,8 +197,10 @@ fn stage_of(store: &Store, file: &Dockerfile, report: &StageReport) -> Result<Op
         let mut seconds = 0.0;
         if let Some(r) = store.record_by_parent(&s.key, &s.parent)? {
             if matches!(what, What::Run(_)) {
+                // A list that may lack something says nothing of what was not read.
                 let recorded = store.record_observations(r.id)?.and_then(|b| decode(&b));
-                reads = recorded.and_then(|r| r.views.into_iter().next());
+                let whole = recorded.filter(|r| r.partial.is_empty());
+                reads = whole.and_then(|r| r.views.into_iter().next()).map(|v| v.facts);
             }
             seconds = r.duration_ms as f64 / 1000.0;
         }
@@ -302,7 +304,8 @@ impl Step {
         }
         let Some(reads) = &self.reads else { return true };
         let parents: BTreeSet<&[u8]> = paths.iter().map(|p| split(p).0).collect();
-        reads.iter().any(|o| match o.fact {
+        reads.iter().any(|o| match &o.fact {
+            Fact::SameFile(other) if ancestors(other).any(|a| paths.contains(a)) => true,
             Fact::Listing(_) => parents.contains(o.path.as_slice()) || paths.contains(&o.path),
             _ => ancestors(&o.path).any(|a| paths.contains(a)),
         })

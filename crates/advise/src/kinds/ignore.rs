@@ -90,12 +90,15 @@ fn used(facts: &Facts, stage: &Stage) -> Option<Used> {
         .collect();
     for s in stage.steps.iter().filter(|s| s.run().is_some()) {
         for o in s.reads.as_ref()? {
-            match o.fact {
+            match &o.fact {
+                Fact::SameFile(other) => {
+                    out.paths.extend([o.path.clone(), other.clone()]);
+                }
                 Fact::Listing(_) => {
                     out.listed.insert(o.path.clone());
                 }
                 // A directory that was passed through is no use of all that is in it.
-                Fact::Attributes(_) | Fact::Content(_)
+                Fact::Attributes(_) | Fact::Content(_) | Fact::Link(_)
                     if !dirs.contains(o.path.as_slice()) && !o.path.is_empty() =>
                 {
                     out.paths.insert(o.path.clone());

@@ -34,9 +34,16 @@ pub(super) fn find(facts: &Facts, out: &mut Vec<Advice>) {
 fn reads_of(run: &Step, files: &BTreeSet<&[u8]>, dirs: &BTreeSet<&[u8]>) -> Option<BTreeSet<Vec<u8>>> {
     let mut out = BTreeSet::new();
     for o in run.reads.as_ref()? {
-        match o.fact {
+        match &o.fact {
             Fact::Listing(_) if dirs.contains(o.path.as_slice()) => return None,
-            Fact::Attributes(_) | Fact::Content(_) if files.contains(o.path.as_slice()) => {
+            Fact::SameFile(other) if files.contains(other.as_slice()) => {
+                out.extend(
+                    [o.path.clone(), other.clone()].into_iter().filter(|p| files.contains(p.as_slice())),
+                );
+            }
+            Fact::Attributes(_) | Fact::Content(_) | Fact::Link(_) | Fact::SameFile(_)
+                if files.contains(o.path.as_slice()) =>
+            {
                 out.insert(o.path.clone());
             }
             _ => {}

@@ -72,7 +72,7 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
         .collect::<Option<Vec<_>>>()?
         .into_iter()
         .flatten()
-        .filter(|o| matches!(o.fact, Fact::Content(_) | Fact::Attributes(_)))
+        .filter(|o| matches!(o.fact, Fact::Content(_) | Fact::Attributes(_) | Fact::Link(_)))
         .map(|o| o.path.as_slice())
         .collect();
     let source_dirs: Vec<Vec<u8>> = stage
