@@ -1,7 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
 //! Everything that is more than one line of shell and that a person or a CI machine needs lives here, so that both run the same
-//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`fuzz`], [`tidy`]. They install the distribution's packages that they need
+//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`bench`], [`fuzz`], [`tidy`]. They install the distribution's packages that they need
 //! ([`packages`]), and where they cannot, they say what is left out.
 
 #![allow(
@@ -11,6 +11,7 @@
 )]
 
 mod accept;
+mod bench;
 mod conformance;
 mod demo;
 mod fuzz;
@@ -28,6 +29,7 @@ cargo xtask COMMAND
   demo            build the program and show the main job on the examples
   test [WORDS]    install what the tests need and run them all; WORDS go to the test runner and leave the conformance suites out
   accept [1-5]    the acceptance cases on real input: needs root, packages, and for 4 the network
+  bench [NAME...] time whole workloads beside other tools and limits; --runs N, --small
   conformance [S] the conformance suites where they lie beside the checkout (S: build, layers, parser, dockerignore)
   fuzz [NAME [S]] run a fuzz target for S seconds, or list them
   tidy            rules about the files of the repository
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(rest),
         Some("test") => tests::run(rest),
         Some("accept") => accept::run(rest),
+        Some("bench") => bench::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("tidy") => tidy::run(),
