@@ -37,6 +37,7 @@ pub mod load;
 mod lookup;
 mod mask;
 pub mod masking;
+mod meaning;
 mod noise;
 mod notes;
 pub mod observe;

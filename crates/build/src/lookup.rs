@@ -17,12 +17,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use oci::tree::Id;
 use oci::{Kind, Tree};
 use store::{NewRecord, Record};
 
 use crate::error::BuildError;
 use crate::events::{Event, HitRule};
 use crate::key::chain;
+use crate::meaning::{self, Asked};
 use crate::notes::Notes;
 use crate::observe::{Difference, Fact, Recorded, decode, first_difference};
 use crate::options::CacheMode;
@@ -189,8 +191,15 @@ impl Solver<'_> {
         if trees.len() != recorded.views.len() {
             return Ok(Some(Difference::other("its mounts")));
         }
+        let covered = run.covered(&trees[0]);
+        let meaning = |path: &[u8], id| {
+            let asked = Asked::new(&trees[0], recorded, &covered);
+            self.options.semantics.then(|| meaning::meaning(path, id, &asked, self.store))?
+        };
         for (n, (tree, view)) in trees.iter().zip(&recorded.views).enumerate() {
-            if let Some(d) = first_difference(tree, view) {
+            // Only files of the root have a meaning.
+            let meaning: &dyn Fn(&[u8], Id) -> _ = if n == 0 { &meaning } else { &|_, _| None };
+            if let Some(d) = first_difference(tree, view, meaning) {
                 return Ok(Some(Difference { view: n, ..d }));
             }
         }

@@ -8,6 +8,7 @@
 //! | link | attributes and target of a symbolic link |
 //! | content | attributes and the digest of the bytes |
 //! | listing | the sorted names and types of a directory's children |
+//! | meaning | content, and what the content means to this step (`meaning`): one of them has to be the same |
 //! | same file | nothing: the name is one of the same file as another name |
 //! | absence | nothing: the name is not there, its directory is |
 //!
@@ -27,7 +28,7 @@
 //! `"layercake-observations-2\n"`, identity, reason for being not whole (empty: it is whole), number of things outside and each of
 //! them, the number of views (the root, then the view mounts in order), and for each a byte (1: access control lists), the number of
 //! observations, and each as: length of the prefix shared with the path before, rest of the path, one byte kind (`a`, `t` for link, `c`, `l`,
-//! `n`, `s`), and the fingerprint (`a`, `t`, `c`, `l`) or the other name (`s`). Numbers are LEB128 varints; texts are length and bytes; paths
+//! `m`, `n`, `s`), and the fingerprint (`a`, `t`, `c`, `l`), both (`m`), or the other name (`s`). Numbers are LEB128 varints; texts are length and bytes; paths
 //! are sorted.
 
 use std::collections::{HashMap, HashSet};
@@ -57,6 +58,13 @@ pub enum Fact {
     Content(Fingerprint),
     /// The names in it.
     Listing(Fingerprint),
+    /// Its attributes and bytes, or what they mean to this step.
+    Meaning {
+        /// As of the content.
+        exact: Fingerprint,
+        /// Of the meaning.
+        meaning: Fingerprint,
+    },
     /// That it is the same file as this other name.
     SameFile(Vec<u8>),
     /// That it is not there.
@@ -124,7 +132,7 @@ impl Difference {
     }
 }
 
-fn cut(h: Hasher) -> Fingerprint {
+pub(crate) fn cut(h: Hasher) -> Fingerprint {
     let digest = h.finish();
     let mut out = [0; 16];
     out.copy_from_slice(&digest.as_bytes()[..16]);
@@ -132,7 +140,7 @@ fn cut(h: Hasher) -> Fingerprint {
 }
 
 /// Fingerprint of an inode's attributes; of a file with its bytes if `content`.
-fn attributes(tree: &Tree, id: Id, content: bool) -> Fingerprint {
+pub(crate) fn attributes(tree: &Tree, id: Id, content: bool) -> Fingerprint {
     let inode = tree.inode(id);
     let mut h = Hasher::new();
     if content || !matches!(inode.node, Node::File { .. }) {
@@ -254,10 +262,14 @@ pub fn encode(recorded: &Recorded) -> Vec<u8> {
                 Fact::Content(p) => (b'c', &p[..]),
                 Fact::Listing(p) => (b'l', &p[..]),
                 Fact::Absent => (b'n', &[][..]),
+                Fact::Meaning { exact, .. } => (b'm', &exact[..]),
                 Fact::SameFile(_) => (b's', &[][..]),
             };
             out.push(kind);
             out.extend_from_slice(print);
+            if let Fact::Meaning { meaning, .. } = &o.fact {
+                out.extend_from_slice(meaning);
+            }
             if let Fact::SameFile(other) = &o.fact {
                 put_bytes(&mut out, other);
             }
@@ -296,6 +308,7 @@ pub fn decode(bytes: &[u8]) -> Option<Recorded> {
                 b'c' => Fact::Content(print(&mut r)?),
                 b'l' => Fact::Listing(print(&mut r)?),
                 b's' => Fact::SameFile(r.bytes()?.to_vec()),
+                b'm' => Fact::Meaning { exact: print(&mut r)?, meaning: print(&mut r)? },
                 b'n' => Fact::Absent,
                 _ => return None,
             };
@@ -306,17 +319,22 @@ pub fn decode(bytes: &[u8]) -> Option<Recorded> {
     (r.left() == 0).then_some(Recorded { identity, partial, outside, views })
 }
 
-/// The first observation that does not hold on `tree`, if any.
+/// The first observation that does not hold on `tree`, if any. `meaning` is asked what a file at a path means now where its content is
+/// another one.
 ///
 /// Observations are sorted by path, and neighbours share most of it: the directories on the way are kept, so that a path costs one or two
 /// look-ups by name, however deep it lies.
-pub fn first_difference(tree: &Tree, view: &Observed) -> Option<Difference> {
+pub fn first_difference(
+    tree: &Tree,
+    view: &Observed,
+    meaning: &dyn Fn(&[u8], Id) -> Option<Fingerprint>,
+) -> Option<Difference> {
     if tree.has_acls() != view.acls {
         return Some(Difference::other("whether its files have access control lists"));
     }
     let mut at = Cursor { tree, path: Vec::new(), ids: vec![ROOT] };
     view.facts.iter().find_map(|o| {
-        let how = at.differs(o)?;
+        let how = at.differs(o, meaning)?;
         Some(Difference { view: 0, path: show(&o.path), how: how.to_owned() })
     })
 }
@@ -355,7 +373,11 @@ impl Cursor<'_> {
     }
 
     /// What about an observation is otherwise here.
-    fn differs(&mut self, o: &Observation) -> Option<&'static str> {
+    fn differs(
+        &mut self,
+        o: &Observation,
+        meaning: &dyn Fn(&[u8], Id) -> Option<Fingerprint>,
+    ) -> Option<&'static str> {
         let tree = self.tree;
         let (id, dir) = self.find(&o.path);
         match (&o.fact, id) {
@@ -374,6 +396,10 @@ impl Cursor<'_> {
             }
             (Fact::Link(p), Some(id)) => (attributes(tree, id, false) != *p).then_some("leads elsewhere"),
             (Fact::Content(p), Some(id)) => (attributes(tree, id, true) != *p).then_some("content changed"),
+            (Fact::Meaning { exact, meaning: old }, Some(id)) => {
+                let same = attributes(tree, id, true) == *exact || meaning(&o.path, id) == Some(*old);
+                (!same).then_some("content changed")
+            }
             (Fact::Listing(p), Some(id)) => {
                 let same = tree.inode(id).is_dir() && listing(tree, id) == *p;
                 (!same).then_some("names in it changed")
@@ -387,6 +413,10 @@ mod tests {
     use super::*;
     use oci::index::Attrs;
     use oci::{Digest, Entry, Kind, LayerIndex, Time};
+
+    fn first_difference(tree: &Tree, view: &Observed) -> Option<Difference> {
+        super::first_difference(tree, view, &|_, _| None)
+    }
 
     fn file(path: &str, text: &str) -> Entry {
         Entry {
@@ -423,6 +453,8 @@ mod tests {
         let t = tree(parent());
         let mut views = vec![observations(&t, &seen(&t)).unwrap(), Observed { acls: true, facts: vec![] }];
         views[0].facts.push(Observation { path: b"z".to_vec(), fact: Fact::SameFile(b"stat".to_vec()) });
+        let fact = Fact::Meaning { exact: [1; 16], meaning: [2; 16] };
+        views[1].facts.push(Observation { path: b"m".to_vec(), fact });
         let recorded = Recorded {
             identity: "1:2:3:/home".into(),
             partial: "why".into(),

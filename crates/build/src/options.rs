@@ -88,6 +88,8 @@ pub struct Options {
     pub label: String,
     /// `--cache`.
     pub cache: CacheMode,
+    /// `--cache-semantics`: what a file means to a step may be the same although its bytes are not.
+    pub semantics: bool,
     /// `--cutoff`.
     pub cutoff: Cutoff,
     /// `--view`.
@@ -138,6 +140,7 @@ impl Default for Options {
             choices: Choices::default(),
             label: String::new(),
             cache: CacheMode::Traced,
+            semantics: true,
             cutoff: Cutoff::Exact,
             view: View::Auto,
             contexts: BTreeMap::new(),

@@ -129,6 +129,9 @@ pub(crate) struct BuildArgs {
     /// Which earlier results may be used: traced (nothing that the step read changed) or chain (Docker's rule)
     #[arg(long, value_name = "RULE", default_value = "traced")]
     pub(crate) cache: String,
+    /// Whether a file whose bytes changed counts as unchanged where it is proved to mean the same to the step (/etc/ld.so.cache): on or off
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    pub(crate) cache_semantics: String,
     /// When a result counts as an earlier one: exact (all but times is equal) or noise (logs of apt and the like do not count either)
     #[arg(long, value_name = "RULE", default_value = "exact")]
     pub(crate) cutoff: String,

@@ -17,6 +17,7 @@ use crate::error::BuildError;
 use crate::events::{Event, StepId, Stream};
 use crate::key::{EMPTY_CHAIN, Key, chain, key};
 use crate::mask::{self, Secrets};
+use crate::meaning;
 use crate::observe;
 use crate::options::{NetworkMode, Options, Secret};
 use crate::plan::{Plan, Run, RunMount, Stage, Start, Step, StepKind};
@@ -319,7 +320,7 @@ impl<'p> PreparedRun<'p> {
             root.inodes.extend(compared.into_iter().map(|id| (id, Bits::ATTR | Bits::CONTENT)));
             root.merge();
         }
-        let observations = self.observations(solver, &tree, &seen, who);
+        let observations = self.observations(solver, &tree, &seen, who, &layer);
         drop((loan, scratch));
         Ok(Ran { layer, batch, log: log.into_bytes(), observations })
     }
@@ -407,6 +408,7 @@ impl<'p> PreparedRun<'p> {
         tree: &Arc<Tree>,
         seen: &[sandbox::Seen],
         who: String,
+        layer: &oci::LayerIndex,
     ) -> Option<Vec<u8>> {
         let trees = self.view_trees(tree);
         if seen.len() != trees.len() {
@@ -420,7 +422,21 @@ impl<'p> PreparedRun<'p> {
             None => String::new(),
         };
         let outside = self.outside(solver);
-        Some(observe::encode(&observe::Recorded { identity: who, partial, outside, views }))
+        let mut recorded = observe::Recorded { identity: who, partial, outside, views };
+        let script = self.run.script.as_ref().map_or("", |(_, text)| text);
+        let text = format!("{}\n{script}", self.run.args.join(" "));
+        meaning::find(&mut recorded, tree, layer, &text, &self.covered(tree), solver.store);
+        Some(observe::encode(&recorded))
+    }
+
+    /// Where the step may see files that nobody observes, resolved on this tree.
+    pub(crate) fn covered(&self, tree: &Tree) -> Vec<Vec<u8>> {
+        let mounts = self.mounts.iter().filter(|(_, s)| !matches!(s, Source::View { .. }));
+        let targets = mounts.map(|(target, _)| target.as_str()).chain(["/dev", "/proc", "/sys"]);
+        let resolved = |t: &str| {
+            tree.resolve(t.as_bytes(), true).map_or_else(|_| clean(t).into_bytes(), |p| p.full_path())
+        };
+        targets.map(resolved).collect()
     }
 
     /// What the step was given that is part of no tree: see [`observe::Recorded::outside`].

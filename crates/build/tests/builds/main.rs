@@ -6,6 +6,8 @@ mod cache;
 mod forecast;
 mod graph;
 mod kit;
+#[path = "../differential/ldcache.rs"]
+mod ldcache;
 mod sound;
 mod steps;
 mod views;

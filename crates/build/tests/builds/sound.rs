@@ -8,6 +8,7 @@ use build::options::Secret;
 
 use crate::Case;
 use crate::kit::World;
+use crate::ldcache;
 
 pub(crate) const CASES: &[Case] = &[
     ("which_names_are_one_file_is_observed", which_names_are_one_file_is_observed),
@@ -17,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("bind_mounts_are_observed_file_by_file", bind_mounts_are_observed_file_by_file),
     ("where_a_bind_mount_begins_counts", where_a_bind_mount_begins_counts),
     ("a_record_says_what_lies_outside", a_record_says_what_lies_outside),
+    ("the_linker_cache_counts_by_what_was_asked_of_it", the_linker_cache_counts_by_what_was_asked_of_it),
 ];
 
 /// What the newest record with observations says.
@@ -132,4 +134,44 @@ fn a_record_says_what_lies_outside() {
     assert_eq!(recorded.partial, "");
     w.build_with("FROM base\nRUN --security=insecure true", |o| o.allow_insecure = true).outcome();
     assert!(newest(&w).partial.contains("view"), "{:?}", newest(&w));
+}
+
+fn the_linker_cache_counts_by_what_was_asked_of_it() {
+    let w = World::new();
+    w.write("in/lib/libx.so.1", "x");
+    w.write("in/lib/liby.so.1", "y");
+    // Stands for the loader: reads the cache, and looks for a library.
+    w.write("in/load", "cat /etc/ld.so.cache > /dev/null; cat /lib/libx.so.1");
+    let x = ("libx.so.1".to_owned(), "/lib/libx.so.1".to_owned());
+    let y = ("liby.so.1".to_owned(), "/lib/liby.so.1".to_owned());
+    let cache = |entries: &[(String, String)]| {
+        std::fs::create_dir_all(w.at("in/etc")).expect("a directory");
+        std::fs::write(w.at("in/etc/ld.so.cache"), ldcache::new_format(entries)).expect("the cache");
+    };
+    let last = |run: &str, semantics: bool| {
+        let text = format!("FROM base\nCOPY in /\nRUN {run}");
+        w.build_with(&text, |o| o.semantics = semantics).steps().pop().expect("a step")
+    };
+    let runs = [
+        "sh /load",
+        "sh /load; ls /etc > /dev/null",
+        "sh /load; cp /etc/ld.so.cache /copy",
+        "cp -r /etc /copy",
+    ];
+    cache(std::slice::from_ref(&x));
+    for run in runs {
+        assert_eq!(last(run, true), "ran", "{run}");
+    }
+    cache(&[x.clone(), y.clone()]);
+    assert_eq!(last(runs[0], false), "adopted", "without the rule the bytes count");
+    cache(&[x.clone(), y.clone(), ("libz.so.1".into(), "/lib/liby.so.1".into())]);
+    assert_eq!(last(runs[0], true), "adopted", "an entry that leads to a file of another name");
+    cache(&[("libx.so.1".into(), "/lib/other/libx.so.1".into()), y.clone()]);
+    assert_eq!(last(runs[0], true), "adopted", "the library that was asked for lies elsewhere");
+    w.write("in/lib/libw.so.1", "w");
+    cache(&[x.clone(), y, ("libw.so.1".into(), "/lib/libw.so.1".into())]);
+    assert_eq!(last(runs[0], true), "observed", "libraries that nobody asked for");
+    assert_eq!(last(runs[1], true), "adopted", "a listing of its directory");
+    assert_eq!(last(runs[2], true), "ran", "a command that names the file");
+    assert_eq!(last(runs[3], true), "ran", "a copy");
 }

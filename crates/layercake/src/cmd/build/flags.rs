@@ -91,6 +91,14 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
             );
         }
     };
+    o.semantics = match args.cache_semantics.as_str() {
+        "on" => true,
+        "off" => false,
+        other => {
+            return Err(CommandError::usage(format!("--cache-semantics {other:?} is not known"))
+                .hint("it is on or off"));
+        }
+    };
     o.cutoff = match args.cutoff.as_str() {
         "exact" => Cutoff::Exact,
         "noise" => Cutoff::Noise,
