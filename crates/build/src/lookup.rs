@@ -245,7 +245,7 @@ pub(crate) fn files_in(layer: &oci::LayerIndex) -> usize {
 /// The files of the root, among those that came with the layers of these numbers, whose bytes a step read.
 pub(crate) fn read_of(tree: &Tree, recorded: &Recorded, layers: &HashSet<u32>) -> Vec<Vec<u8>> {
     let root = recorded.views.first().map_or(&[][..], |v| &v.facts);
-    let read = root.iter().filter(|o| matches!(o.fact, Fact::Content(_)));
+    let read = root.iter().filter(|o| matches!(o.fact, Fact::Content(_) | Fact::Meaning { .. }));
     let copied =
         read.filter(|o| tree.lookup(&o.path).is_some_and(|id| layers.contains(&tree.inode(id).layer)));
     copied.map(|o| o.path.clone()).collect()

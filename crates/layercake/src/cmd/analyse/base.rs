@@ -135,8 +135,8 @@ fn reads(store: &Store, key: &Digest, layer: &Digest, source: &mut Source) -> Re
     let Some(run) = runs.into_iter().find(|r| r.layer == *layer && r.has_observations) else { return Ok(()) };
     let Some(bytes) = store.record_observations(run.id)? else { return Ok(()) };
     let Some(recorded) = observe::decode(&bytes) else { return Ok(()) };
-    let root = recorded.views.first().map(|view| &*view.facts).unwrap_or_default();
-    let read = || root.iter().filter(|o| matches!(o.fact, Fact::Content(_)));
+    let root = recorded.views.first().map(|v| &v.facts[..]).unwrap_or_default();
+    let read = || root.iter().filter(|o| matches!(o.fact, Fact::Content(_) | Fact::Meaning { .. }));
     source.read_count = Some(read().count() as u64);
     source.read = read().take(Source::MOST).map(|o| oci::index::show(&o.path)).collect();
     Ok(())
