@@ -199,6 +199,34 @@ fn every_compression_from_a_file_and_in_a_stream() {
 }
 
 #[test]
+fn layers_of_many_gzip_members() {
+    // What eStargz is: every piece a member of its own.
+    let tars = layers();
+    let pieces =
+        |t: &Vec<u8>| t.chunks(10_000).flat_map(|c| packed(c, Compression::Gzip(6))).collect::<Vec<u8>>();
+    let blobs: Vec<Vec<u8>> = tars.iter().map(pieces).collect();
+    let streamed = Streamed {
+        name: "x".into(),
+        origin: Origin::Registry,
+        config: config(&tars, "linux", "amd64"),
+        manifest: None,
+        layers: blobs
+            .iter()
+            .map(|b| StreamedLayer {
+                media_type: media::LAYER_GZIP.into(),
+                digest: Some(Digest::of(b)),
+                size: Some(b.len() as u64),
+                verified: false,
+            })
+            .collect(),
+        platform: None,
+    };
+    let open = |n: usize| Ok(Box::new(Cursor::new(blobs[n].clone())) as Box<dyn Read + Send>);
+    let cancel = AtomicBool::new(false);
+    check(&stream::load(streamed, &open, &control(&cancel)).unwrap());
+}
+
+#[test]
 fn docker_archives_plain_and_compressed_as_a_whole() {
     let bytes = archive_of(&docker());
     check(&from_file(&bytes, "linux/amd64").unwrap());

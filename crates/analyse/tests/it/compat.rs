@@ -41,6 +41,13 @@ fn dives_own_figures_for_the_cases() {
     assert_eq!(score(vec![big("d"), moved]), (1.0, 0));
     assert_eq!(score(vec![f(100, "a"), f(101, "b")]).1, 201);
     assert_eq!(score(vec![layer().file("d/a", 60 * MB, "a"), layer().gone("d")]), (1.0, 0));
+    // A directory that a layer has no entry for is none any more: with a second sighting of the path it would be seen.
+    let twice = |middle: Layer| {
+        vec![big("d"), middle, layer().gone("d"), layer().file("d", MB, "d"), layer().gone("d")]
+    };
+    let with_entry = score(twice(layer().dir("d").file("d/new", MB, "n")));
+    let without = score(twice(layer().file("d/new", MB, "n")));
+    assert_eq!((with_entry.1, without.1), (102, 1));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `analyse`: images of the store, of archives, of standard input; lines of the Dockerfile; exit codes.
 
+use std::io::{Read, Write};
+
 use serde_json::Value;
 
 use crate::lab::{BASE, Build};
@@ -139,4 +141,33 @@ fn programs_get_their_forms() {
     assert_eq!(place["region"]["startLine"], 2);
     assert!(of("markdown").starts_with("### t"));
     assert!(of("csv").lines().nth(1).unwrap().starts_with("deleted-1-3,deleted,yours,1,3,1,5000,"));
+}
+
+#[test]
+fn a_daemon_is_asked_through_its_socket() {
+    let Some(b) = image() else { return };
+    let archive = b.path("d.tar").display().to_string();
+    b.layercake(&["save", "-o", &archive, "t"]).ok();
+    let bytes = std::fs::read(&archive).unwrap();
+    let socket = b.path("docker.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = vec![0; 1000];
+        let n = stream.read(&mut request).unwrap();
+        let _ = stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len()).as_bytes());
+        let _ = stream.write_all(&bytes);
+        String::from_utf8_lossy(&request[..n]).into_owned()
+    });
+    let mut command = b.command(&["analyse", "--format", "json", "docker://t:1"]);
+    let out = command.env("DOCKER_HOST", format!("unix://{}", socket.display())).output().unwrap();
+    let doc: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(doc["image"]["origin"], "daemon");
+    assert_eq!(doc["totals"]["reclaimable"]["bytes"], 5300);
+    assert!(server.join().unwrap().starts_with("GET /images/t:1/get HTTP/1.1\r\n"));
+    let gone = b.command(&["analyse", "podman:t"]).env("CONTAINER_HOST", "unix:///none").output().unwrap();
+    assert_eq!(gone.status.code(), Some(3));
+    let far = b.command(&["analyse", "docker-daemon:t"]).env("DOCKER_HOST", "tcp://far:1").output().unwrap();
+    assert_eq!(far.status.code(), Some(3));
 }

@@ -114,19 +114,20 @@ impl RuleArgs {
     /// The rules to be checked; none if nobody asks for it. With flags of ours alone, dive's rules are left out.
     pub(crate) fn rules(&self, ci: bool) -> Result<Option<Rules>, CommandError> {
         let (dive, own) = self.flags();
-        if !ci && !self.ci && dive.is_empty() && own.is_empty() {
+        // Who names a file wants what is in it.
+        let wants_file = ci || self.ci || !dive.is_empty() || self.ci_config != Path::new(FILE);
+        if !wants_file && own.is_empty() {
             return Ok(None);
         }
         let usage = |e: analyse::gate::RulesError| CommandError::usage(format!("--{e}"));
         let mut rules = Rules::default();
-        let wants_dive = ci || self.ci || !dive.is_empty();
-        if !wants_dive {
+        if !wants_file {
             (rules.lowest_efficiency, rules.highest_user_wasted) = (None, None);
         }
         for (k, v) in dive {
             rules.set(k, v).map_err(usage)?;
         }
-        if wants_dive && let Some(text) = self.file()? {
+        if wants_file && let Some(text) = self.file()? {
             let named = |e| CommandError::usage(format!("{}: {e}", self.ci_config.display()));
             rules = Rules::parse(&text).map_err(named)?;
         }
