@@ -27,6 +27,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if write_layer(&index, &content, &mut tar).is_err() {
         return;
     }
-    let read = read_layer(tar.as_slice(), &mut MemoryContent::default(), &Limits::default());
-    assert_eq!(read.expect("our own tar is read").id(), index.id());
+    // Times lose their fractions on the way, and nothing else; after that, nothing changes any more.
+    let read = read_layer(tar.as_slice(), &mut content, &Limits::default()).expect("our own tar is read");
+    assert_eq!(read.without_times().id(), index.without_times().id());
+    let mut again = Vec::new();
+    write_layer(&read, &content, &mut again).expect("what was read can be written");
+    assert_eq!(again, tar);
 });

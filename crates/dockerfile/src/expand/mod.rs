@@ -18,17 +18,17 @@
 //! Source: BuildKit, frontend/dockerfile/shell/lex.go. One difference: when a line is split into words there,
 //! what stands directly before a `${...}` with a modifier is lost (`80${X:-80}` gives `80`); here it stays.
 //!
-//! Results are bounded by [`MAX_RESULT`], nesting by [`MAX_DEPTH`], and pattern matching by a budget of steps,
-//! so that a hostile file (doubling `ENV A=$A$A`) ends in an error.
+//! What a text can grow by is bounded by [`MAX_GROWTH`], nesting by [`MAX_DEPTH`], and the work of one expansion (characters compared
+//! and made, in all its parts together) by a budget of steps, so that a hostile file (doubling `ENV A=$A$A`) ends in an error.
 
 mod pattern;
 
 use std::collections::BTreeSet;
 
-use pattern::Pattern;
+use pattern::{Budget, Pattern};
 
-/// The longest text that an expansion may give, in bytes.
-pub const MAX_RESULT: usize = 16 << 20;
+/// How many bytes longer than what is written an expansion may be. (No program can be given a variable of more than 128 KiB.)
+pub const MAX_GROWTH: usize = 1 << 20;
 
 /// How deep `${a:-${b:-...}}` may nest.
 pub const MAX_DEPTH: usize = 128;
@@ -93,9 +93,12 @@ pub enum ExpandError {
     /// More than [`MAX_DEPTH`] levels.
     #[error("variables are nested more than {MAX_DEPTH} levels deep")]
     Depth,
-    /// More than [`MAX_RESULT`] bytes.
-    #[error("the expanded text is longer than {MAX_RESULT} bytes")]
+    /// More than [`MAX_GROWTH`] bytes are added.
+    #[error("variables make the text more than {MAX_GROWTH} bytes longer")]
     Length,
+    /// The parts of the text together need too many steps.
+    #[error("expanding the text takes too long")]
+    Work,
     /// Matching a pattern takes too long.
     #[error("matching pattern {pattern} for variable {name} takes too long")]
     Cost {
@@ -169,6 +172,9 @@ struct Lexer<'a> {
     depth: usize,
     unset: Names,
     used: Names,
+    /// The longest text.
+    limit: usize,
+    budget: Budget,
 }
 
 /// Names in order of first use.
@@ -197,8 +203,8 @@ struct Output {
 }
 
 impl Output {
-    fn check(&self) -> Result<(), ExpandError> {
-        if self.text.len() > MAX_RESULT { Err(ExpandError::Length) } else { Ok(()) }
+    fn check(&self, limit: usize) -> Result<(), ExpandError> {
+        if self.text.len() > limit { Err(ExpandError::Length) } else { Ok(()) }
     }
 
     /// A character that splits words if it is blank.
@@ -229,7 +235,16 @@ impl<'a> Lexer<'a> {
     fn new(input: &'a str, lookup: &'a Lookup<'a>, mode: Mode) -> Lexer<'a> {
         // Go's scanner drops a byte order mark at the beginning of what it reads.
         let rest = input.strip_prefix('\u{feff}').unwrap_or(input);
-        Lexer { rest, lookup, mode, depth: 0, unset: Names::default(), used: Names::default() }
+        Lexer {
+            rest,
+            lookup,
+            mode,
+            depth: 0,
+            unset: Names::default(),
+            used: Names::default(),
+            limit: input.len().saturating_add(MAX_GROWTH),
+            budget: Budget::default(),
+        }
     }
 
     fn expansion(mut self) -> Result<Expansion, ExpandError> {
@@ -302,7 +317,7 @@ impl<'a> Lexer<'a> {
                     }
                 }
             }
-            out.check()?;
+            out.check(self.limit)?;
         }
         match stop {
             Some(_) => Err(ExpandError::Brace),
@@ -349,7 +364,7 @@ impl<'a> Lexer<'a> {
                     out.text.push(c);
                 }
             }
-            out.check()?;
+            out.check(self.limit)?;
         }
     }
 
@@ -366,6 +381,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn dollar(&mut self) -> Result<String, ExpandError> {
+        let value = self.variable()?;
+        self.budget.spend(value.len()).map_err(|_| ExpandError::Work)?;
+        Ok(value)
+    }
+
+    fn variable(&mut self) -> Result<String, ExpandError> {
         self.next();
         if !self.eat('{') {
             let name = self.name();
@@ -432,8 +453,8 @@ impl<'a> Lexer<'a> {
                     pattern: pattern.to_owned(),
                 })?;
                 let rest = match modifier {
-                    '#' => matcher.strip_start(&value, longest),
-                    _ => matcher.strip_end(&value, longest),
+                    '#' => matcher.strip_start(&value, longest, &mut self.budget),
+                    _ => matcher.strip_end(&value, longest, &mut self.budget),
                 };
                 rest.map_err(|_| ExpandError::Cost { name, pattern: pattern.to_owned() })
             }
@@ -456,7 +477,8 @@ impl<'a> Lexer<'a> {
         let Some(matcher) = Pattern::new(&pattern) else {
             return Err(ExpandError::Pattern { name, pattern });
         };
-        match matcher.replace(&value.unwrap_or_default(), &replacement, all) {
+        let value = value.unwrap_or_default();
+        match matcher.replace(&value, &replacement, all, self.limit, &mut self.budget) {
             Ok(text) => Ok(text),
             Err(pattern::Limit::Steps) => Err(ExpandError::Cost { name, pattern }),
             Err(pattern::Limit::Length) => Err(ExpandError::Length),
@@ -622,5 +644,31 @@ mod tests {
         let long = |name: &str| Some(name.repeat(1 << 20));
         assert_eq!(word(&"$ab".repeat(20), &long, '\\'), Err(ExpandError::Length));
         assert_eq!(word("${a//a/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb}", &long, '\\'), Err(ExpandError::Length));
+    }
+
+    /// Each level may give a long text; together they may not take longer than one.
+    #[test]
+    fn nested_replacements_share_one_budget() {
+        let value = |_: &str| Some("x".repeat(1_000));
+        let many = "${a//x/${a}}".repeat(1_000).replace("${a}", "${a///${a}}");
+        assert_eq!(
+            word(&many, &value, '\\'),
+            Err(ExpandError::Length),
+            "a million characters for each of a thousand"
+        );
+        let short = format!("${{b:+{}}}", "${a///${a}}".repeat(100));
+        assert_eq!(word(&short, &value, '\\'), Err(ExpandError::Length));
+        let each = "${b#${a///${a}}}".repeat(100);
+        assert_eq!(
+            word(&each, &value, '\\'),
+            Err(ExpandError::Work),
+            "nothing of it stays, but it takes its time"
+        );
+    }
+
+    #[test]
+    fn long_texts_without_variables_are_no_matter() {
+        let text = "x".repeat(3 << 20);
+        assert_eq!(heredoc(&format!("{text}$A"), &env).map(|e| e.text.len()), Ok(text.len() + 11));
     }
 }

@@ -10,10 +10,8 @@
 //! feed, the earliest place of a segment always leaves the most room for the next ones, so no backtracking is
 //! needed; only the last segment is looked for from the end when the longest match is wanted.
 
-use super::MAX_RESULT;
-
-/// Character comparisons that one operation may use.
-const MAX_STEPS: u64 = 50_000_000;
+/// Character comparisons that one expansion may use, and characters that it may make, in all.
+const MAX_STEPS: u64 = 5_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
@@ -34,10 +32,18 @@ pub(super) struct Pattern {
     tokens: Vec<Token>,
 }
 
-struct Budget(u64);
+/// The steps that are left.
+#[derive(Debug)]
+pub(super) struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget(MAX_STEPS)
+    }
+}
 
 impl Budget {
-    fn spend(&mut self, steps: usize) -> Result<(), Limit> {
+    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Limit> {
         self.0 = self.0.checked_sub(steps as u64 + 1).ok_or(Limit::Steps)?;
         Ok(())
     }
@@ -76,47 +82,57 @@ impl Pattern {
     }
 
     /// `value` without the start that matches.
-    pub(super) fn strip_start(&self, value: &str, longest: bool) -> Result<String, Limit> {
+    pub(super) fn strip_start(
+        &self,
+        value: &str,
+        longest: bool,
+        budget: &mut Budget,
+    ) -> Result<String, Limit> {
         let chars: Vec<char> = value.chars().collect();
-        let mut budget = Budget(MAX_STEPS);
-        Ok(match Segments::new(&self.tokens).match_at(&chars, 0, longest, &mut budget)? {
+        Ok(match Segments::new(&self.tokens).match_at(&chars, 0, longest, budget)? {
             Ok(end) => chars[end..].iter().collect(),
             Err(_) => value.to_owned(),
         })
     }
 
     /// `value` without the end that matches.
-    pub(super) fn strip_end(&self, value: &str, longest: bool) -> Result<String, Limit> {
+    pub(super) fn strip_end(&self, value: &str, longest: bool, budget: &mut Budget) -> Result<String, Limit> {
         let reversed = Pattern { tokens: self.tokens.iter().rev().copied().collect() };
         let value: String = value.chars().rev().collect();
-        Ok(reversed.strip_start(&value, longest)?.chars().rev().collect())
+        Ok(reversed.strip_start(&value, longest, budget)?.chars().rev().collect())
     }
 
-    /// `value` with the first or all matches replaced.
-    pub(super) fn replace(&self, value: &str, replacement: &str, all: bool) -> Result<String, Limit> {
+    /// `value` with the first or all matches replaced; more than `limit` bytes are an error.
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        replacement: &str,
+        all: bool,
+        limit: usize,
+        budget: &mut Budget,
+    ) -> Result<String, Limit> {
         let chars: Vec<char> = value.chars().collect();
         let segments = Segments::new(&self.tokens);
-        let mut budget = Budget(MAX_STEPS);
         let mut out = String::new();
         let mut copied = 0;
         let mut from = 0;
         while from <= chars.len() {
-            let Some((start, end)) = segments.find(&chars, from, &mut budget)? else { break };
+            let Some((start, end)) = segments.find(&chars, from, budget)? else { break };
             out.extend(&chars[copied..start]);
             // An empty match directly behind another match does not count.
             if end > copied || start == 0 {
                 if all {
-                    template(replacement, &chars[start..end], &mut out);
+                    template(replacement, &chars[start..end], limit, &mut out);
                 } else {
                     out.push_str(replacement);
                 }
             }
             copied = end;
+            if out.len() > limit {
+                return Err(Limit::Length);
+            }
             if !all {
                 break;
-            }
-            if out.len() > MAX_RESULT {
-                return Err(Limit::Length);
             }
             from = end.max(from + 1);
         }
@@ -220,10 +236,13 @@ fn fits(text: &[char], at: usize, segment: &[Token], budget: &mut Budget) -> Res
     Ok(equal == segment.len())
 }
 
-/// Appends `replacement`, with references to the match resolved.
-fn template(replacement: &str, found: &[char], out: &mut String) {
+/// Appends `replacement`, with references to the match resolved; not much further than to `limit` bytes.
+fn template(replacement: &str, found: &[char], limit: usize, out: &mut String) {
     let mut rest = replacement;
     while let Some((before, after)) = rest.split_once('$') {
+        if out.len() > limit {
+            return;
+        }
         out.push_str(before);
         rest = after;
         if let Some(after) = rest.strip_prefix('$') {
@@ -274,12 +293,20 @@ mod tests {
             ("\\*\\?\\\\", "*?\\a", "a", "a"),
         ] {
             let pattern = pattern(text);
-            assert_eq!(pattern.strip_start(value, false).as_deref(), Ok(shortest), "{text} {value}");
-            assert_eq!(pattern.strip_start(value, true).as_deref(), Ok(longest), "{text} {value}");
+            assert_eq!(
+                pattern.strip_start(value, false, &mut Budget::default()).as_deref(),
+                Ok(shortest),
+                "{text} {value}"
+            );
+            assert_eq!(
+                pattern.strip_start(value, true, &mut Budget::default()).as_deref(),
+                Ok(longest),
+                "{text} {value}"
+            );
         }
-        assert_eq!(pattern("b*").strip_end("abcbd", false).as_deref(), Ok("abc"));
-        assert_eq!(pattern("b*").strip_end("abcbd", true).as_deref(), Ok("a"));
-        assert_eq!(pattern("a\\*c").strip_end("xa*c", true).as_deref(), Ok("x"));
+        assert_eq!(pattern("b*").strip_end("abcbd", false, &mut Budget::default()).as_deref(), Ok("abc"));
+        assert_eq!(pattern("b*").strip_end("abcbd", true, &mut Budget::default()).as_deref(), Ok("a"));
+        assert_eq!(pattern("a\\*c").strip_end("xa*c", true, &mut Budget::default()).as_deref(), Ok("x"));
         assert!(Pattern::new("\\x").is_none() && Pattern::new("\\").is_none());
     }
 
@@ -295,17 +322,39 @@ mod tests {
             ("a", "a", "$", "$", "$"),
         ] {
             let pattern = pattern(text);
-            assert_eq!(pattern.replace(value, replacement, false).as_deref(), Ok(first), "{text} {value}");
-            assert_eq!(pattern.replace(value, replacement, true).as_deref(), Ok(all), "{text} {value}");
+            assert_eq!(
+                pattern.replace(value, replacement, false, 1 << 20, &mut Budget::default()).as_deref(),
+                Ok(first),
+                "{text} {value}"
+            );
+            assert_eq!(
+                pattern.replace(value, replacement, true, 1 << 20, &mut Budget::default()).as_deref(),
+                Ok(all),
+                "{text} {value}"
+            );
         }
     }
 
     #[test]
     fn hostile_patterns_end() {
         let value = "a".repeat(200_000);
-        assert_eq!(pattern(&"*a".repeat(20_000)).replace(&value, "", true).as_deref(), Ok(""));
-        assert_eq!(pattern("a*a*a*b").replace(&value, "x", true).as_deref(), Ok(value.as_str()));
+        assert_eq!(
+            pattern(&"*a".repeat(20_000))
+                .replace(&value, "", true, 1 << 20, &mut Budget::default())
+                .as_deref(),
+            Ok("")
+        );
+        assert_eq!(
+            pattern("a*a*a*b").replace(&value, "x", true, 1 << 20, &mut Budget::default()).as_deref(),
+            Ok(value.as_str())
+        );
         let costly = format!("{}b", "a".repeat(100_000));
-        assert_eq!(pattern(&costly).replace(&value, "x", true), Err(Limit::Steps));
+        assert_eq!(
+            pattern(&costly).replace(&value, "x", true, 1 << 20, &mut Budget::default()),
+            Err(Limit::Steps)
+        );
+        let often = "$0".repeat(500_000);
+        let grown = pattern("*").replace(&value, &often, true, 1 << 20, &mut Budget::default());
+        assert_eq!(grown, Err(Limit::Length), "a single match that stands in its replacement many times");
     }
 }
