@@ -1,5 +1,8 @@
 //! One instruction after the other: what it does to the image's config, and which step it makes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dockerfile::expand;
 use dockerfile::{Command, Dockerfile, Instruction, Script, Statement};
 use oci::platform::Platform;
@@ -16,6 +19,13 @@ use crate::chmod::Chmod;
 use crate::copy::clean;
 use crate::fetch::{GitRef, GitRefError};
 
+/// How large a stage's environment may be in all. No kernel starts a program with more than 6 MiB.
+const MAX_ENVIRONMENT: usize = 8 << 20;
+
+/// How many bytes of environments and history a plan may hold. Each RUN has an environment and each stage a history of its own, so that
+/// some lines in a loop of stages could otherwise fill any memory.
+const MAX_HELD: usize = 256 << 20;
+
 /// What is known at one place of a stage.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
@@ -28,6 +38,8 @@ pub(super) struct Scope {
     triggers: Vec<String>,
     cmd_set: bool,
     no_cache: bool,
+    /// About how many bytes this scope, those that it comes from, and those that come from them have put into the plan.
+    held: Arc<AtomicUsize>,
 }
 
 fn split_env(entry: &str) -> (&str, &str) {
@@ -37,8 +49,8 @@ fn split_env(entry: &str) -> (&str, &str) {
 impl Scope {
     pub(super) fn new(mut image: ImageConfig, platform: Platform, no_cache: bool) -> Scope {
         let triggers = image.config.on_build.take().unwrap_or_default();
-        let mut scope =
-            Scope { image, platform, env: Vec::new(), args: Vec::new(), triggers, cmd_set: false, no_cache };
+        let (env, args, held) = (Vec::new(), Vec::new(), Arc::default());
+        let mut scope = Scope { image, platform, env, args, triggers, cmd_set: false, no_cache, held };
         scope.enter();
         scope
     }
@@ -46,6 +58,8 @@ impl Scope {
     /// The scope of a stage that starts from this one's end.
     pub(super) fn child(&self, no_cache: bool) -> Scope {
         let mut scope = self.clone();
+        let history = scope.image.history.iter().map(|h| 128 + h.created_by.as_ref().map_or(0, String::len));
+        scope.hold(history.sum::<usize>() + scope.environment());
         scope.triggers = scope.image.config.on_build.take().unwrap_or_default();
         scope.cmd_set = false;
         scope.no_cache = no_cache;
@@ -70,6 +84,28 @@ impl Scope {
         std::mem::take(&mut self.triggers)
     }
 
+    fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The size of the environment.
+    fn environment(&self) -> usize {
+        self.env.iter().map(|(k, v)| 64 + k.len() + v.len()).sum()
+    }
+
+    /// Why no more instructions are taken, if so.
+    fn too_large(&self) -> Option<String> {
+        let mib = |bytes: usize| bytes >> 20;
+        if self.held.load(Ordering::Relaxed) > MAX_HELD {
+            return Some(format!(
+                "the stages up to here hold more than {} MiB of variables and history",
+                mib(MAX_HELD)
+            ));
+        }
+        let large = self.environment() > MAX_ENVIRONMENT;
+        large.then(|| format!("the environment of the stage is larger than {} MiB", mib(MAX_ENVIRONMENT)))
+    }
+
     fn set_env(&mut self, key: &str, value: &str) {
         self.env.retain(|(k, _)| k != key);
         self.env.push((key.to_owned(), value.to_owned()));
@@ -87,6 +123,7 @@ impl Scope {
     }
 
     fn history(&mut self, created_by: String, layer: bool) -> usize {
+        self.hold(128 + created_by.len());
         self.image.history.push(History {
             created_by: Some(created_by),
             comment: Some(HISTORY_COMMENT.to_owned()),
@@ -214,6 +251,9 @@ pub(super) fn dispatch<E>(
 ) -> Result<(), PlanError<E>> {
     let line = if inherited { drafts[current].line } else { Some(statement.first_line) };
     let lines = (!inherited).then_some((statement.first_line, statement.last_line));
+    if let Some(message) = scope.too_large() {
+        return Err(at(line, message));
+    }
     let mut cx = Context { scope, line, escape: file.directives.escape, drafts, names };
     let mut step = |kind, title: String, no_cache, history| {
         let title = if inherited { format!("ONBUILD {title}") } else { title };
@@ -373,6 +413,7 @@ pub(super) fn dispatch<E>(
                     );
                 }
             }
+            cx.scope.hold(cx.scope.environment());
             let (args, script) = run_command(cx.scope, r);
             let history_text = cx.scope.run_history(&args);
             let mut mounts = Vec::new();

@@ -153,3 +153,28 @@ fn the_epoch_is_a_number() {
     let bad = of("FROM scratch", "SOURCE_DATE_EPOCH=now").unwrap_err();
     assert_eq!(bad, "invalid SOURCE_DATE_EPOCH: now (it is a number of seconds since 1970)");
 }
+
+/// What no machine could hold ends in an error that says where.
+#[test]
+fn growth_is_bounded() {
+    let fails = |text: String, line: u32, what: &str| {
+        let file = dockerfile::parse(&text).file;
+        match crate::plan::plan(&file, &Choices::default(), &Fake::new()) {
+            Err(crate::plan::PlanError::At { line: at, message, .. }) => {
+                assert!(message.contains(what) && at.is_some_and(|at| at <= line), "{at:?} {message}");
+            }
+            other => panic!("{what}: {:?}", other.map(|plan| plan.stages.len())),
+        }
+    };
+    let doubled = "ENV A=$A$A\n".repeat(200);
+    fails(format!("FROM scratch\nENV A=x\n{doubled}"), 30, "bytes longer");
+    let kilobytes = "x".repeat(60_000);
+    let many: String = (0..200).map(|i| format!("ENV A{i}={kilobytes}\n")).collect();
+    fails(format!("FROM scratch\n{many}"), 200, "environment of the stage is larger");
+    let large: String = (0..100).map(|i| format!("ENV A{i}={kilobytes}\n")).collect();
+    let runs = "RUN x\n".repeat(200);
+    fails(format!("FROM scratch\n{large}{runs}"), 250, "hold more than");
+    let chain: String = (0..2_000).map(|i| format!("FROM s{i} AS s{}\nUSER a\nUSER b\n", i + 1)).collect();
+    let first = (0..2_000).map(|_| "LABEL a=b\n").collect::<String>();
+    fails(format!("FROM scratch AS s0\n{first}{chain}"), 8_001, "hold more than");
+}
