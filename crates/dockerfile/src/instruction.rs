@@ -40,8 +40,20 @@ pub struct Statement {
     pub args_span: Span,
     /// Empty lines within the instruction, with their endings: line counted from 1, and place.
     pub empty_continuations: Vec<(u32, Span)>,
+    /// The parts of `original`: offset in it, offset in the text; ascending. None for what stands behind ONBUILD.
+    pub pieces: Vec<(usize, usize)>,
     /// What it says.
     pub instruction: Instruction,
+}
+
+impl Statement {
+    /// Where a part of the arguments stands, where these are one text: bytes `start..end` of it. None behind ONBUILD.
+    pub fn place(&self, start: usize, end: usize) -> Option<Span> {
+        let text = &self.words.last().filter(|_| self.words.len() == 1)?.text;
+        let before = self.original.trim_end().strip_suffix(text.as_str())?.len();
+        (!self.pieces.is_empty() && end <= text.len())
+            .then(|| crate::syntax::span(&self.pieces, before + start, before + end))
+    }
 }
 
 /// A flag of an instruction.

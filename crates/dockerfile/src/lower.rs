@@ -82,6 +82,7 @@ pub(crate) fn statement(mut node: Node, diagnostics: &mut Vec<Diagnostic>) -> Op
         original: std::mem::take(&mut node.original),
         comments: std::mem::take(&mut node.comments),
         empty_continuations: std::mem::take(&mut node.empty_continuations),
+        pieces: std::mem::take(&mut node.pieces),
         words: match node.args {
             Args::Words(words) | Args::Exec(words) => words,
             _ => Vec::new(),

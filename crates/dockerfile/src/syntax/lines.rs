@@ -73,7 +73,7 @@ impl<'a> Iterator for Lines<'a> {
 pub(crate) struct Joined {
     pub(crate) text: String,
     /// (offset in `text`, offset in the file) of each piece, ascending.
-    pieces: Vec<(usize, usize)>,
+    pub(crate) pieces: Vec<(usize, usize)>,
 }
 
 impl Joined {
@@ -86,20 +86,24 @@ impl Joined {
 
     /// Where bytes `start..end` of the joined text stand in the file.
     pub(crate) fn span(&self, start: usize, end: usize) -> Span {
-        let first = self.place(start);
-        if end <= start {
-            return Span::new(first, first);
-        }
-        Span::new(first, self.place(end - 1) + 1)
+        span(&self.pieces, start, end)
     }
+}
 
-    fn place(&self, at: usize) -> usize {
-        let next = self.pieces.partition_point(|&(joined, _)| joined <= at);
-        match next.checked_sub(1).and_then(|i| self.pieces.get(i)) {
+/// Where bytes `start..end` of a text stand that was joined from `pieces`: (offset in it, offset in the file), ascending.
+pub(crate) fn span(pieces: &[(usize, usize)], start: usize, end: usize) -> Span {
+    let place = |at: usize| {
+        let next = pieces.partition_point(|&(joined, _)| joined <= at);
+        match next.checked_sub(1).and_then(|i| pieces.get(i)) {
             Some(&(joined, offset)) => offset + (at - joined),
             None => 0,
         }
+    };
+    let first = place(start);
+    if end <= start {
+        return Span::new(first, first);
     }
+    Span::new(first, place(end - 1) + 1)
 }
 
 /// If `line` ends with a continuation mark, what stands before it.

@@ -15,12 +15,15 @@ pub mod directives;
 mod heredoc;
 mod json;
 mod lines;
+mod print;
 mod split;
 
 pub use directives::Directives;
 pub use heredoc::Heredoc;
+pub use print::print;
 
 pub(crate) use heredoc::parse as parse_heredoc;
+pub(crate) use lines::span;
 
 use std::ops::Range;
 
@@ -90,6 +93,8 @@ pub struct Node {
     pub last_line: u32,
     /// Empty lines within a continuation, with their endings.
     pub empty_continuations: Vec<(u32, Span)>,
+    /// The parts of `original`: offset in it, offset in the text; ascending. None for what stands behind ONBUILD.
+    pub pieces: Vec<(usize, usize)>,
 }
 
 impl Node {
@@ -284,6 +289,7 @@ impl<'a> Parser<'a> {
             }
         }
         node.span = Span::new(node.keyword_span.start, end);
+        node.pieces = joined.pieces;
         self.place(&mut node, first_line);
         self.tree.nodes.push(node);
     }
@@ -345,6 +351,7 @@ impl<'a> Parser<'a> {
             first_line: 0,
             last_line: 0,
             empty_continuations: Vec::new(),
+            pieces: Vec::new(),
         })
     }
 }
