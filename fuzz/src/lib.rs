@@ -24,7 +24,7 @@ pub fn examine(text: &str) -> Parsed {
         assert!(s.first_line <= s.last_line && s.last_line as usize <= lines, "{s:?}");
     }
     let matcher = Matcher::new(&["**/a"]).expect("a valid pattern");
-    let input = CheckInput { ignore: Some(&matcher), ..CheckInput::default() };
+    let input = CheckInput { ignore: Some(&matcher), own_rules: true, ..CheckInput::default() };
     check::run(&parsed, &input).iter().for_each(within);
     parsed
 }

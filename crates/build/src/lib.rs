@@ -16,6 +16,7 @@ mod aftermath;
 mod archive;
 pub mod bases;
 mod cachemount;
+pub mod checks;
 pub mod chmod;
 mod commit;
 pub mod context;
@@ -227,7 +228,7 @@ fn planned(
         listener.event(Event::Warning { text: w.text.clone(), line: w.line });
     }
     foreign::check(&plan)?;
-    check(request, &parsed, &plan, listener)?;
+    checks::before_build(request, &parsed, &plan, listener)?;
     preflight::check(&plan, options)?;
     Ok(plan)
 }
@@ -272,51 +273,6 @@ fn header(request: &Request, plan: &plan::Plan, masker: &masking::Masker) -> Bui
         build_args: args.map(|(k, v)| (k.clone(), masker.value(k, v))).collect(),
         ..BuildRecord::default()
     }
-}
-
-/// Runs the build checks with what the plan found out about the base images.
-fn check(
-    request: &Request,
-    parsed: &dockerfile::Parsed,
-    plan: &plan::Plan,
-    listener: &dyn Listener,
-) -> Result<(), BuildError> {
-    let choices = &request.options.choices;
-    let mut bases = BTreeMap::new();
-    for (i, stage) in plan.stages.iter().enumerate() {
-        let plan::Start::Image(image) = &stage.start else { continue };
-        let c = &image.config;
-        let platform = oci::platform::Platform::new(&c.os, &c.architecture, c.variant.as_deref());
-        let variables =
-            c.config.env.iter().map(|e| e.split_once('=').map_or(e.as_str(), |(k, _)| k).to_owned());
-        bases.insert(
-            i,
-            dockerfile::check::BaseImage {
-                variables: variables.collect(),
-                has_shell: c.config.shell.as_ref().is_some_and(|s| !s.is_empty()),
-                platform: Some(platform.to_string()),
-            },
-        );
-    }
-    let ignore = matcher(&request.input.ignore)?;
-    let host = oci::platform::Platform::host();
-    let input = dockerfile::check::CheckInput {
-        build_args: choices.build_args.clone(),
-        ignore: ignore.as_ref(),
-        target_platform: Some(choices.platform.as_ref().unwrap_or(&host).to_string()),
-        build_platform: Some(host.to_string()),
-        target_stage: choices.target.as_ref().map(|t| t.to_lowercase()),
-        bases,
-    };
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        dockerfile::check::run(parsed, &input).into_iter().partition(dockerfile::Diagnostic::is_error);
-    for d in warnings {
-        listener.event(Event::Warning { text: format!("{}: {}", d.code, d.message), line: Some(d.line) });
-    }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(BuildError::Dockerfile { file: request.input.name.clone(), diagnostics: errors })
 }
 
 /// Reads the main context and the named ones, as far as the plan takes from them.

@@ -185,6 +185,23 @@ fn taken(step: &Step, tree: &Tree) -> Option<(Vec<Vec<u8>>, Vec<String>)> {
     any.then_some((paths, missing))
 }
 
+/// Plans with base images that the store has; gives the names of those that it has not, sorted, which the plan takes for empty.
+pub(crate) fn plan_from_store(
+    store: &Store,
+    request: &Request,
+    parsed: &dockerfile::Parsed,
+    listener: &dyn Listener,
+) -> Result<(Plan, Vec<String>), BuildError> {
+    let tasks = crate::tasks::Tasks { listener, ids: &request.ids };
+    let resolver = Resolver::new(store, &request.options.contexts, None, false, tasks);
+    let bases = Local { resolver, unknown: Mutex::default() };
+    let plan = plan::plan(&parsed.file, &request.options.choices, &bases).map_err(plan_error)?;
+    let mut unknown = bases.unknown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    unknown.sort();
+    unknown.dedup();
+    Ok((plan, unknown))
+}
+
 /// Lists a build's context.
 pub fn list_context(
     store: &Store,
@@ -197,10 +214,7 @@ pub fn list_context(
         let (file, diagnostics) = (request.input.name.clone(), parsed.diagnostics);
         return Err(BuildError::Dockerfile { file, diagnostics });
     }
-    let tasks = crate::tasks::Tasks { listener, ids: &request.ids };
-    let resolver = Resolver::new(store, &request.options.contexts, None, false, tasks);
-    let bases = Local { resolver, unknown: Mutex::default() };
-    let plan = plan::plan(&parsed.file, &request.options.choices, &bases).map_err(plan_error)?;
+    let (plan, unknown) = plan_from_store(store, request, &parsed, listener)?;
     let (context, layer, ignored) = match &request.files {
         Files::None => (String::new(), oci::LayerIndex::default(), Amount::default()),
         Files::Fetched(c) => (c.label().to_owned(), c.layer.clone(), Amount::default()),
@@ -215,9 +229,6 @@ pub fn list_context(
             (dir.display().to_string(), kept, ignored)
         }
     };
-    let mut unknown = bases.unknown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    unknown.sort();
-    unknown.dedup();
     Ok(list(&plan, context, &layer, ignored, unknown))
 }
 

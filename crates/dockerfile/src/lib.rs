@@ -14,6 +14,8 @@ pub mod ignore;
 mod instruction;
 mod lower;
 pub mod mount;
+pub mod outline;
+pub mod shell;
 mod suggest;
 pub mod syntax;
 

@@ -177,5 +177,4 @@ fn files_of_the_conformance_suites() {
     let texts = files.iter().filter_map(|f| Some((f, std::fs::read_to_string(f).ok()?)));
     let printed = texts.filter(|(f, text)| same(text, &f.display().to_string())).count();
     assert!(!root.is_dir() || printed > 100, "{printed} of {} files were printed", files.len());
-    println!("{printed} of {} files were printed and are the same", files.len());
 }

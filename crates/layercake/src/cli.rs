@@ -88,6 +88,12 @@ pub(crate) struct BuildArgs {
     /// Dockerfile: a path, a URL, or - for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) file: Option<String>,
+    /// Build nothing; answer a question: check, outline or targets, with [,format=json][,ignorestatus=BOOL]; check also with [,rules=all]
+    #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true)]
+    pub(crate) call: String,
+    /// Build nothing; run the build checks (as --call check)
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Build nothing; list what is in the context, and which instruction takes what
     #[arg(long)]
     pub(crate) list_context: bool,

@@ -94,10 +94,13 @@ impl Config {
     }
 
     /// Whether a rule is to be run.
+    ///
+    /// Our own are known with and without what their names begin with.
     pub(super) fn runs(&self, rule: &Rule) -> bool {
+        let short = rule.name.strip_prefix(super::OWN).unwrap_or(rule.name);
         match rule.experimental {
             true => self.experimental.has(rule.name),
-            false => !self.skip.has(rule.name),
+            false => !self.skip.has(rule.name) && !self.skip.has(short),
         }
     }
 

@@ -1,4 +1,7 @@
-//! Build checks: things that BuildKit warns of, under the same names.
+//! Build checks: things that BuildKit warns of, under the same names, and rules of our own on cache and size.
+//!
+//! The two do not mix: our rules run only when asked for ([`CheckInput::own_rules`]), their names begin with [`OWN`], and they never make
+//! a build fail.
 //!
 //! A file chooses among them with the directive `# check=skip=A,B;error=true;experimental=C`, where `all` stands
 //! for every rule; the build argument `BUILDKIT_DOCKERFILE_CHECK` takes its place. A comment of the same form right
@@ -11,7 +14,10 @@
 //! Rule names and addresses are BuildKit's (frontend/dockerfile/linter/ruleset.go).
 
 mod config;
+mod facts;
+pub mod fix;
 mod model;
+mod own;
 mod platform;
 mod reference;
 mod rules;
@@ -21,6 +27,7 @@ use std::collections::BTreeMap;
 use crate::ignore::Matcher;
 use crate::{Class, Diagnostic, Fix, Parsed, Severity, Span, Statement};
 use config::Config;
+use facts::Facts;
 use model::Model;
 
 /// What is known about a build beside its Dockerfile.
@@ -38,6 +45,8 @@ pub struct CheckInput<'a> {
     pub target_stage: Option<String>,
     /// Facts about base images, by the number of the stage that they are the base of, from 0.
     pub bases: BTreeMap<usize, BaseImage>,
+    /// Whether our own rules run as well.
+    pub own_rules: bool,
 }
 
 /// What is known about a base image.
@@ -60,17 +69,63 @@ pub struct Rule {
     pub summary: &'static str,
     /// Whether it runs only when asked for.
     pub experimental: bool,
-    check: fn(&Model<'_>, &mut Reporter<'_>),
+    check: Check,
 }
 
-/// All checks, in the order of their names.
-pub fn rules() -> &'static [&'static Rule] {
-    &rules::ALL
+/// How a rule is run.
+#[derive(Debug, Clone, Copy)]
+enum Check {
+    /// On the file.
+    File(fn(&Model<'_>, &mut Reporter<'_>)),
+    /// On what our own rules look at.
+    Facts(fn(&Facts<'_>, &mut Reporter<'_>)),
+}
+
+impl Rule {
+    /// Whether it is our own and not BuildKit's.
+    pub fn is_own(&self) -> bool {
+        self.name.starts_with(OWN)
+    }
+}
+
+/// What the names of our own rules begin with.
+pub const OWN: &str = "layercake/";
+
+/// A rule and the text of its file.
+struct Entry {
+    rule: &'static Rule,
+    source: &'static str,
+}
+
+/// Entries of modules that have a `RULE`.
+macro_rules! entries {
+    ($($module:ident),* $(,)?) => {
+        [$(Entry { rule: &$module::RULE, source: include_str!(concat!(stringify!($module), ".rs")) }),*]
+    };
+}
+use entries;
+
+fn all() -> impl Iterator<Item = &'static Entry> {
+    rules::ALL.iter().chain(&own::ALL)
+}
+
+/// All checks: BuildKit's in the order of their names, then our own.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    all().map(|entry| entry.rule)
+}
+
+/// What there is to say about a rule: why it is one, and what it does not look at. Markdown; `None` if there is no such rule.
+///
+/// Our own rules may be named without [`OWN`].
+pub fn explain(name: &str) -> Option<String> {
+    let entry = all().find(|e| e.rule.name == name || e.rule.name.strip_prefix(OWN) == Some(name))?;
+    let doc = entry.source.lines().map_while(|line| line.strip_prefix("//!"));
+    Some(doc.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n"))
 }
 
 /// The address of the page about a rule; `None` if there is no such rule or no page.
 pub fn url(code: &str) -> Option<String> {
-    let rule = rules::ALL.iter().find(|rule| rule.name == code)?;
+    let rule = rules::ALL.iter().map(|entry| entry.rule).find(|rule| rule.name == code)?;
     // BuildKit has no page for this one.
     if rule.name == rules::invalid_base_image_platform::RULE.name {
         return None;
@@ -92,8 +147,14 @@ pub fn run(parsed: &Parsed, input: &CheckInput<'_>) -> Vec<Diagnostic> {
     };
     let model = Model::new(&parsed.file, input);
     let mut found = Vec::new();
-    for rule in rules::ALL {
-        (rule.check)(&model, &mut Reporter { rule, config: &config, found: &mut found });
+    let facts = input.own_rules.then(|| Facts::new(&model));
+    for Entry { rule, .. } in all() {
+        let mut reporter = Reporter { rule, config: &config, found: &mut found };
+        match (rule.check, &facts) {
+            (Check::File(check), _) => check(&model, &mut reporter),
+            (Check::Facts(check), Some(facts)) => check(facts, &mut reporter),
+            (Check::Facts(_), None) => {}
+        }
     }
     found.sort_by(|a: &Diagnostic, b| (a.line, a.span, a.code).cmp(&(b.line, b.span, b.code)));
     found
@@ -151,7 +212,8 @@ impl Reporter<'_> {
         if !self.config.with_comments(comments).runs(self.rule) {
             return;
         }
-        let severity = if self.config.errors() { Severity::Error } else { Severity::Warning };
+        let error = self.config.errors() && !self.rule.is_own();
+        let severity = if error { Severity::Error } else { Severity::Warning };
         self.found.push(Diagnostic {
             code: self.rule.name,
             severity,
@@ -189,13 +251,18 @@ mod testing {
         check_with(text, &CheckInput::default())
     }
 
+    /// Asks for our own rules.
+    fn input(rule: &Rule) -> CheckInput<'static> {
+        CheckInput { own_rules: rule.is_own(), ..CheckInput::default() }
+    }
+
     pub(super) fn check_with(text: &str, input: &CheckInput<'_>) -> Vec<Diagnostic> {
         run(&crate::parse(text), input)
     }
 
     /// The lines on which `rule` finds something.
     pub(super) fn lines(rule: &Rule, text: &str) -> Vec<u32> {
-        lines_with(rule, text, &CheckInput::default())
+        lines_with(rule, text, &input(rule))
     }
 
     pub(super) fn lines_with(rule: &Rule, text: &str, input: &CheckInput<'_>) -> Vec<u32> {
@@ -204,15 +271,26 @@ mod testing {
 
     /// `text` with all fixes of `rule` applied; after that, the rule must find nothing.
     pub(super) fn fixed(rule: &Rule, text: &str) -> String {
-        let mut fixes: Vec<Fix> =
-            check(text).into_iter().filter(|d| d.code == rule.name).filter_map(|d| d.fix).collect();
-        fixes.sort_by_key(|fix| std::cmp::Reverse(fix.span));
-        let mut text = text.to_owned();
-        for fix in fixes {
-            text.replace_range(fix.span.start..fix.span.end, &fix.replacement);
-        }
-        assert_eq!(lines(rule, &text), Vec::<u32>::new(), "{text}");
-        text
+        let fixed = some_fixed(rule, text);
+        assert_eq!(lines(rule, &fixed), Vec::<u32>::new(), "{fixed}");
+        fixed
+    }
+
+    /// `text` with all fixes of `rule` applied, where it has no fix for everything.
+    pub(super) fn some_fixed(rule: &Rule, text: &str) -> String {
+        let fixed = fix::apply(text, &|text| {
+            let mut found = check_with(text, &input(rule));
+            found.retain(|d| d.code == rule.name);
+            found
+        });
+        let again = check_with(&fixed.text, &input(rule)).into_iter().filter(|d| d.code == rule.name);
+        assert_eq!(
+            again.filter(|d| d.fix.is_some()).count(),
+            0,
+            "what can be fixed is fixed: {}",
+            fixed.text
+        );
+        fixed.text
     }
 }
 
@@ -259,9 +337,31 @@ mod tests {
     }
 
     #[test]
+    fn our_own_rules_stay_apart() {
+        let text = "# check=error=true\nFROM alpine\nRUN apk add x\n";
+        assert_eq!(codes(text), [""; 0], "they run only when asked for");
+        let input = CheckInput { own_rules: true, ..CheckInput::default() };
+        let found = testing::check_with(text, &input);
+        assert!(
+            found.len() == 2 && found.iter().all(|d| d.code.starts_with(OWN) && !d.is_error()),
+            "{found:?}"
+        );
+        let skipped = text.replace("error=true", "skip=layercake/UnpinnedBase,PackageListsKept");
+        assert_eq!(testing::check_with(&skipped, &input), [], "with the prefix or without");
+    }
+
+    #[test]
     fn names_and_addresses() {
-        assert_eq!(rules().len(), 22);
-        assert!(rules().is_sorted_by_key(|rule| rule.name));
+        assert_eq!(rules().filter(|rule| !rule.is_own()).count(), 22);
+        assert!(rules().is_sorted_by_key(|rule| (rule.is_own(), rule.name)));
+        for rule in rules() {
+            let doc = explain(rule.name).expect("every rule has a doc");
+            let name = rule.name.strip_prefix(OWN).unwrap_or(rule.name);
+            assert!(doc.starts_with(&format!("{name}: ")) || doc.starts_with(&format!("{name} (")), "{doc}");
+            assert_eq!(explain(name), Some(doc));
+        }
+        assert_eq!(explain("NoSuchRule"), None);
+        assert_eq!(url("layercake/UnpinnedBase"), None);
         let page = "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/";
         assert_eq!(url("JSONArgsRecommended").as_deref(), Some(page));
         assert_eq!(kebab("UndefinedArgInFrom"), "undefined-arg-in-from");

@@ -1,5 +1,6 @@
 //! `layercake build`.
 
+mod call;
 mod dry;
 pub(crate) mod failed;
 pub(crate) mod flags;
@@ -32,6 +33,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     if args.format != crate::table::Format::Table && !args.list_context {
         return Err(CommandError::usage("--format is for --list-context"));
     }
+    let call = call::Call::parse(if args.check { "check" } else { &args.call })?;
     let targets = targets(&args)?;
     let mut options = flags::options(&args)?;
     options.keep_failed = failed::check(args.on_error, &targets)?;
@@ -56,6 +58,11 @@ pub(crate) fn run(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, Co
     let tasks = Tasks { listener: &*listener, ids: &ids };
     let opened = build::input::open(&fetcher, &tasks, place, wanted, input::options(&options))?;
     let mut request = Request { input: opened.input, files: opened.files, ids, options };
+    if let Some(call) = call {
+        request.options.choices.target = targets.first().and_then(|t| t.stage.clone());
+        request.options.choices.platform = flags::platforms(&args)?.into_iter().next().flatten();
+        return call.answer(&store, &request, &*listener);
+    }
     if args.list_context {
         let list = build::listing::list_context(&store, &request, &*listener, &cancel);
         listing::print(&list.map_err(|e| failed::told(e, &request.input))?, args.format);

@@ -27,6 +27,71 @@ fn check_finds_what_buildkit_finds() {
     assert!(!b.store().exists(), "a check needs no store");
 }
 
+#[test]
+fn check_mends_what_it_can_and_nothing_else() {
+    let Some(mut b) = Build::new() else { return };
+    let text = "\u{feff}# check=skip=JSONArgsRecommended\r\nFROM scratch AS Odd\r\n  add  a.py \\\n\n  /x\nRUN pip install x\ncd /\n";
+    b.dockerfile(text);
+    let file = b.path("context/Dockerfile").display().to_string();
+    let out = b.layercake(&["check", "--fix", &file]);
+    assert_eq!(out.code, 1, "there is an error: {out}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "a file with errors is not touched");
+    let (text, after) = (
+        text.replace("cd /\n", "\tRUN cd /\n"),
+        "\u{feff}# check=skip=JSONArgsRecommended\r\nFROM scratch AS odd\r\n  COPY  a.py \\\n  /x\nRUN pip install --no-cache-dir x\n\tRUN cd /\n",
+    );
+    b.dockerfile(&text);
+    let before = std::fs::metadata(&file).unwrap();
+    let out = b.layercake(&["check", "--fix", &file]);
+    assert_eq!((out.code, out.stderr.contains("findings fixed")), (1, true), "{out}");
+    assert!(out.stdout.contains("layercake/CdWithoutEffect") && out.stdout.contains("1 warning"), "{out}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), after);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions(), before.permissions());
+    let out = b.layercake(&["check", "--fix", &file]);
+    assert_eq!((out.code, out.stderr.as_str()), (1, ""), "nothing is left to fix: {out}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), after);
+    let out = b.layercake(&["check", "--rules", "buildkit", &file]);
+    assert_eq!(out.code, 0, "{out}");
+    let out = b.layercake(&["check", "--format", "sarif", &file, &file]).stdout;
+    let log: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(log["runs"][0]["results"].as_array().map(Vec::len), Some(2), "{out}");
+    let out = b.layercake(&["check", "--explain", "CdWithoutEffect"]);
+    assert!(out.code == 0 && out.stdout.starts_with("CdWithoutEffect: "), "{out}");
+    assert_eq!(b.layercake(&["check", "--explain", "NoSuchRule"]).code, 2);
+}
+
+#[test]
+fn questions_about_a_build_are_answered_without_building() {
+    let Some(mut b) = Build::new() else { return };
+    b.dockerfile("# V is a version\nARG V=1\n# out is all\nFROM none:$V AS out\nRUN cd /\nRUN --mount=type=secret,id=key,required x\n");
+    let dir = b.path("context").display().to_string();
+    let call = |words: &[&str]| b.layercake(&[&["build"], words, &[dir.as_str()]].concat());
+    let out = call(&["--check"]);
+    assert_eq!((out.code, out.stdout.as_str()), (0, "Check complete, no warnings found.\n"), "{out}");
+    let out = call(&["--call", "check,rules=all"]);
+    assert!(
+        out.code == 1
+            && out.stdout.starts_with(
+                "Check complete, 1 warning has been found!\n\nWARNING: layercake/CdWithoutEffect\n"
+            ),
+        "{out}"
+    );
+    assert_eq!(call(&["--call", "check,rules=all,ignorestatus=true"]).code, 0);
+    let out = call(&["--call", "outline"]);
+    let wanted = "TARGET:      out\nDESCRIPTION: is all\n\nBUILD ARG   VALUE   DESCRIPTION\nV           1       is a version\n\n\
+                  SECRET   REQUIRED\nkey      true\n";
+    assert_eq!((out.code, out.stdout.as_str()), (0, wanted), "{out}");
+    let out = call(&["--call", "targets"]);
+    assert_eq!(out.stdout, "TARGET        DESCRIPTION\nout (default) is all\n", "{out}");
+    let out = call(&["--call", "outline,format=json"]).json();
+    assert_eq!((&out["args"][0]["value"], &out["secrets"][0]["required"]), (&"1".into(), &true.into()));
+    assert_eq!(out["args"][0]["location"]["ranges"][0]["start"]["line"], 2);
+    assert_eq!(call(&["--call", "what"]).code, 2);
+    b.dockerfile("FROM scratch AS Odd\nNO\n");
+    let out = b.layercake(&["build", "--check", &dir]);
+    assert_eq!((out.code, out.stderr.contains("Dockerfile:2")), (1, true), "{out}");
+}
+
 fn objects(b: &Build) -> u64 {
     let list = b.layercake(&["du", "--format", "json"]).json();
     let of = list.as_array().unwrap().iter().find(|r| r["kind"] == "objects").unwrap();

@@ -4,13 +4,13 @@
 //! first FROM is not looked at.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "ConsistentInstructionCasing",
     summary: "all keywords should be in the same case",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -4,7 +4,7 @@
 //! directory may be there. The whole context (`.`) is reported only if a pattern excludes all of it.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::ignore::{self, Matcher};
 use crate::instruction::Instruction;
 
@@ -12,7 +12,7 @@ pub(in super::super) static RULE: Rule = Rule {
     name: "CopyIgnoredFile",
     summary: "COPY and ADD should not take files that .dockerignore excludes",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

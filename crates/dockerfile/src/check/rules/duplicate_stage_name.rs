@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "DuplicateStageName",
     summary: "every stage should have a name of its own",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

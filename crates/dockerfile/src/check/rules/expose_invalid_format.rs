@@ -3,14 +3,14 @@
 //! Both are ignored: an image cannot publish ports. The fix leaves the container's port.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "ExposeInvalidFormat",
     summary: "EXPOSE should not have addresses or ports of the host",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -3,14 +3,14 @@
 //! It is stored in lower case anyway.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "ExposeProtoCasing",
     summary: "protocols in EXPOSE should be in lower case",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -3,10 +3,14 @@
 //! Nothing is said when FROM itself mixes cases; ConsistentInstructionCasing does that.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
-pub(in super::super) static RULE: Rule =
-    Rule { name: "FromAsCasing", summary: "AS should have the case of its FROM", experimental: false, check };
+pub(in super::super) static RULE: Rule = Rule {
+    name: "FromAsCasing",
+    summary: "AS should have the case of its FROM",
+    experimental: false,
+    check: Check::File(check),
+};
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {
     for stage in &model.stages {

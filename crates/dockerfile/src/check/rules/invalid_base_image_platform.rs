@@ -5,13 +5,13 @@
 
 use super::super::model::Model;
 use super::super::platform::Platform;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "InvalidBaseImagePlatform",
     summary: "the base image should be for the platform of the build",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -2,14 +2,14 @@
 
 use super::super::model::Model;
 use super::super::reference;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::expand;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "InvalidDefaultArgInFrom",
     summary: "defaults of global arguments should give a valid image in FROM",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -4,14 +4,14 @@
 //! is not meant as one.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "InvalidDefinitionDescription",
     summary: "comments above stages and arguments should begin with their name",
     experimental: true,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

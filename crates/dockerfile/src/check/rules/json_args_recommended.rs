@@ -4,14 +4,14 @@
 //! stop when it is told to. Nothing is said when SHELL is set, here or by the base: that shell was chosen.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::{Command, Instruction};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "JSONArgsRecommended",
     summary: "CMD and ENTRYPOINT should be in exec form, so that signals reach the program",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -3,14 +3,14 @@
 //! The fix is given when the value means the same in quotes: it stands on one line, and has no quotes or escapes.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "LegacyKeyValueFormat",
     summary: "ENV and LABEL should be written with = between name and value",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

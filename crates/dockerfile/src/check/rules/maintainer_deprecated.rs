@@ -3,14 +3,14 @@
 //! A label says the same; but it is another field of the image, so this is not rewritten.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "MaintainerDeprecated",
     summary: "MAINTAINER is deprecated in favour of a label",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -3,7 +3,7 @@
 //! Only the last one counts; those before it are reported.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::Statement;
 use crate::instruction::Instruction;
 
@@ -11,7 +11,7 @@ pub(in super::super) static RULE: Rule = Rule {
     name: "MultipleInstructionsDisallowed",
     summary: "CMD, ENTRYPOINT and HEALTHCHECK should stand in a stage once",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

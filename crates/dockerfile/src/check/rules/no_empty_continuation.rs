@@ -3,13 +3,13 @@
 //! Such lines are skipped, but will be an error one day. The fix removes them.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "NoEmptyContinuation",
     summary: "continued instructions should have no empty lines",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

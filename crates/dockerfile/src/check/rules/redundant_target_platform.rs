@@ -3,14 +3,14 @@
 //! The fix takes the flag out.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::Span;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "RedundantTargetPlatform",
     summary: "--platform=$TARGETPLATFORM is the default of FROM",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

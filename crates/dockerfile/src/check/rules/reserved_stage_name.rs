@@ -3,13 +3,13 @@
 //! `FROM scratch` and `--from=context` mean something else.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "ReservedStageName",
     summary: "stages should not be called scratch or context",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -4,7 +4,7 @@
 //! parts (between underscores) is such a word, unless another part says that it is none: `public`, `file`, `version`.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 const SECRET: [&str; 10] =
@@ -16,7 +16,7 @@ pub(in super::super) static RULE: Rule = Rule {
     name: "SecretsUsedInArgOrEnv",
     summary: "secrets should not be passed by ARG or ENV",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

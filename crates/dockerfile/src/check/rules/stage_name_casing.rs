@@ -3,13 +3,13 @@
 //! Names are compared without regard to case, so lower case alone says what happens. The fix writes it so.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "StageNameCasing",
     summary: "names of stages should be in lower case",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -1,14 +1,14 @@
 //! UndefinedArgInFrom: FROM uses an argument that is not declared before the first FROM.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::suggest::did_you_mean;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "UndefinedArgInFrom",
     summary: "arguments in FROM must be declared before the first FROM",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

@@ -5,14 +5,14 @@
 //! the text of RUN, CMD and ENTRYPOINT, which the shell expands.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::suggest::did_you_mean;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "UndefinedVar",
     summary: "variables should be set before they are used",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {

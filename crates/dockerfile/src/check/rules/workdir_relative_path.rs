@@ -3,14 +3,14 @@
 //! It then depends on the base image's working directory, which may change. Later ones build on the first.
 
 use super::super::model::Model;
-use super::super::{Finding, Reporter, Rule};
+use super::super::{Check, Finding, Reporter, Rule};
 use crate::instruction::Instruction;
 
 pub(in super::super) static RULE: Rule = Rule {
     name: "WorkdirRelativePath",
     summary: "the first WORKDIR should be absolute",
     experimental: false,
-    check,
+    check: Check::File(check),
 };
 
 fn check(model: &Model<'_>, reporter: &mut Reporter<'_>) {
