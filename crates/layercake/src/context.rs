@@ -15,7 +15,7 @@ pub(crate) fn root(flag: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     if let Some(r) = flag.or_else(env::root) {
         return Ok(r);
     }
-    if rustix::process::geteuid().is_root() {
+    if crate::rootless::is_root() {
         return Ok(PathBuf::from("/var/lib/layercake"));
     }
     env::data_home().map(|d| d.join("layercake")).ok_or_else(|| {

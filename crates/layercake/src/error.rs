@@ -163,9 +163,6 @@ impl From<sandbox::SandboxError> for CommandError {
                 out
             }
             sandbox::SandboxError::Invalid(_) => CommandError::new(Kind::User, text),
-            sandbox::SandboxError::Io { .. } if !rustix::process::geteuid().is_root() => {
-                CommandError::new(Kind::Environment, text).hint("running commands in images needs root")
-            }
             _ => CommandError::new(Kind::Environment, text),
         }
     }

@@ -11,6 +11,7 @@ mod image;
 mod output;
 mod progress;
 mod render;
+mod rootless;
 mod table;
 mod tui;
 mod values;

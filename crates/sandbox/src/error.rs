@@ -115,6 +115,10 @@ impl SandboxError {
                 "overlayfs needs a store on ext4, xfs, btrfs or tmpfs; on overlayfs itself (inside a container), NFS and FUSE it does \
                  not work: choose another directory with --root, such as a volume"
             }
+            (Stage::Mounts, libc::EPERM) if crate::Ids::here().nested() => {
+                "in a container, parts of /proc are masked, and the kernel refuses a new one then: use docker's --security-opt \
+                 systempaths=unconfined, or podman's --security-opt unmask=ALL"
+            }
             (Stage::Overlay | Stage::Mounts, libc::EPERM | libc::EACCES) => {
                 "mounting needs root with CAP_SYS_ADMIN; in a container, use docker's --privileged, or --cap-add SYS_ADMIN \
                  --security-opt seccomp=unconfined --security-opt apparmor=unconfined"

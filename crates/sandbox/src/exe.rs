@@ -22,7 +22,16 @@ pub(crate) fn path() -> PathBuf {
 
 fn seal() -> Option<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(CWD, "/proc/self/exe", flags).ok()?;
+    let mount = match rustix::mount::open_tree(CWD, "/proc/self/exe", flags) {
+        Ok(mount) => mount,
+        // Since this process is in a mount namespace of its own, the link leads into another one; the path does not.
+        Err(_) => {
+            let path = std::fs::read_link("/proc/self/exe").ok()?;
+            let mount = rustix::mount::open_tree(CWD, &path, flags).ok()?;
+            let (ours, found) = (rustix::fs::stat("/proc/self/exe").ok()?, rustix::fs::fstat(&mount).ok()?);
+            ((ours.st_dev, ours.st_ino) == (found.st_dev, found.st_ino)).then_some(mount)?
+        }
+    };
     crate::sys::make_mount_readonly(&mount).ok()?;
     Some(mount)
 }

@@ -23,6 +23,7 @@ mod socket;
 mod step;
 mod sys;
 mod targets;
+pub mod userns;
 mod view;
 
 pub use error::{SandboxError, Stage};

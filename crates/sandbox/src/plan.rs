@@ -253,9 +253,9 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
             Stdio::Pty { rows, cols } => Streams::Pty { rows, cols },
         },
         cwd: step.cwd.clone(),
-        user: step.user.clone(),
+        user: known(&step.user),
         capabilities,
-        seccomp: capabilities.and_then(seccomp::default_filter),
+        seccomp: capabilities.and_then(|c| seccomp::default_filter(c, crate::ids::Ids::here().single())),
         argv: step.argv.clone(),
         env: step.env.clone(),
     };
@@ -267,6 +267,13 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
         uppers: b.uppers,
         sockets: b.sockets,
     })
+}
+
+/// Users and groups that do not exist here are root: with one user only that is all that there is.
+fn known(user: &User) -> User {
+    let ids = crate::ids::Ids::here();
+    let groups = user.groups.iter().copied().filter(|g| ids.has_group(*g)).collect();
+    User { uid: ids.user(user.uid), gid: ids.group(user.gid), groups }
 }
 
 /// Refuses what no system call would take.
@@ -412,12 +419,13 @@ impl Builder {
             self.ops.push(Op::Device { name: name.into(), major, minor });
         }
         self.ops.extend(DEV_LINKS.map(|(at, to)| Op::Symlink { target: at.into(), text: to.into() }));
-        self.file_system(
-            "devpts",
-            "/dev/pts",
-            &[NoSuid, NoExec],
-            "newinstance,ptmxmode=0666,mode=0620,gid=5",
-        )?;
+        // The group of terminals, where there is one.
+        let terminals = if crate::ids::Ids::here().has_group(5) {
+            "newinstance,ptmxmode=0666,mode=0620,gid=5"
+        } else {
+            "newinstance,ptmxmode=0666,mode=0620"
+        };
+        self.file_system("devpts", "/dev/pts", &[NoSuid, NoExec], terminals)?;
         let shm = format!("mode=1777,size={}", step.shm_size);
         self.file_system("tmpfs", "/dev/shm", &[NoSuid, NoDev, NoExec], &shm)?;
         self.file_system("mqueue", "/dev/mqueue", &[NoSuid, NoDev, NoExec], "")?;

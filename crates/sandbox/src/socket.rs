@@ -35,8 +35,8 @@ impl Forwarder {
         rustix::fs::chownat(
             CWD,
             &path,
-            Some(Uid::from_raw(uid)),
-            Some(Gid::from_raw(gid)),
+            Some(Uid::from_raw(crate::ids::Ids::here().user(uid))),
+            Some(Gid::from_raw(crate::ids::Ids::here().group(gid))),
             rustix::fs::AtFlags::empty(),
         )?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(mode & 0o777))?;

@@ -177,6 +177,16 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 
 /// Makes a mount read-only for whoever reaches it through this file.
 pub(crate) fn make_mount_readonly(mount: &OwnedFd) -> io::Result<()> {
+    set_readonly(mount, 0)
+}
+
+/// The same for all mounts in it, too.
+pub(crate) fn make_mounts_readonly(mount: &OwnedFd) -> io::Result<()> {
+    const AT_RECURSIVE: libc::c_uint = 0x8000;
+    set_readonly(mount, AT_RECURSIVE)
+}
+
+fn set_readonly(mount: &OwnedFd, flags: libc::c_uint) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,
@@ -192,7 +202,7 @@ pub(crate) fn make_mount_readonly(mount: &OwnedFd) -> io::Result<()> {
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH as libc::c_uint,
+            libc::AT_EMPTY_PATH as libc::c_uint | flags,
             &attr,
             size_of::<MountAttr>(),
         )

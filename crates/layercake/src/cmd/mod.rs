@@ -32,6 +32,9 @@ use crate::error::CommandError;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    if uses_store(&cli.command) {
+        crate::rootless::enter(matches!(cli.command, Command::Build(_) | Command::Run(_)))?;
+    }
     let root = cli.root;
     match cli.command {
         Command::Analyse(args) => analyse::run(root, &args),
@@ -58,4 +61,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Tag(args) => tag::run(root, &args),
         Command::Verify(args) => verify::run(root, &args),
     }
+}
+
+/// Whether a command opens a store.
+fn uses_store(command: &Command) -> bool {
+    !matches!(command, Command::Check(_) | Command::Login(_) | Command::Logout(_))
 }

@@ -45,7 +45,7 @@ pub(super) fn build(plan: &Plan, socket: &OwnedFd) -> Done<()> {
             .doing(Stage::Mounts, || format!("make {:?}", link.name))?;
     }
     // All that is left is done by the views' server, which is our parent: with the device gone from here, its death ends them.
-    let mut root = Root { dir: None, unified };
+    let mut root = Root { dir: None, unified, network_of_others: Ids::here().nested() && !plan.own_network };
     for op in &plan.ops {
         root.carry_out(op)?;
     }
@@ -122,6 +122,8 @@ fn remount(path: &str, flags: MountFlags) -> Result<(), Errno> {
 struct Root {
     dir: Option<OwnedFd>,
     unified: bool,
+    /// Whether the network is that of another user namespace, whose sysfs may not be mounted.
+    network_of_others: bool,
 }
 
 impl Root {
@@ -191,6 +193,9 @@ impl Root {
             Op::Root { from, nodev } => self.own_root(from, *nodev),
             Op::Mount { fstype, target, flags, data } => {
                 let place = self.target(target, false)?;
+                if fstype == "sysfs" && self.network_of_others {
+                    return self.sys_of_host(&place, flags.contains(&Flag::ReadOnly));
+                }
                 let data = std::ffi::CString::new(data.as_bytes()).map_err(|_| Errno::INVAL);
                 data.and_then(|d| {
                     rustix::mount::mount(&**fstype, through(&place), &**fstype, mount_flags(flags), &*d)
@@ -212,7 +217,10 @@ impl Root {
                     while !rest.is_empty() {
                         rest = &rest[rustix::io::write(&file, rest)?..];
                     }
-                    let (uid, gid) = (rustix::fs::Uid::from_raw(*uid), rustix::fs::Gid::from_raw(*gid));
+                    let (uid, gid) = (
+                        rustix::fs::Uid::from_raw(Ids::here().user(*uid)),
+                        rustix::fs::Gid::from_raw(Ids::here().group(*gid)),
+                    );
                     rustix::fs::fchown(&file, Some(uid), Some(gid))?;
                     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))
                 };
@@ -271,6 +279,25 @@ impl Root {
                 self.bind(node.as_bytes(), target.as_bytes(), true, false, true)
             }
         }
+    }
+
+    /// The host's /sys with all that is mounted in it, read-only: only that may be shown.
+    fn sys_of_host(&self, place: &OwnedFd, readonly: bool) -> Done<()> {
+        let mount = || -> Result<(), std::io::Error> {
+            rustix::mount::mount_bind_recursive("/sys", through(place))?;
+            if readonly {
+                let mounted = rustix::fs::openat2(
+                    self.dir.as_ref().ok_or(Errno::NOENT)?,
+                    "/sys",
+                    OFlags::PATH | OFlags::CLOEXEC,
+                    Mode::empty(),
+                    ResolveFlags::IN_ROOT,
+                )?;
+                crate::sys::make_mounts_readonly(&mounted)?;
+            }
+            Ok(())
+        };
+        mount().doing(Stage::Mounts, || "mount the host's /sys".into())
     }
 
     fn mask(&self, target: &str) -> Done<()> {

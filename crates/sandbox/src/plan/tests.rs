@@ -102,7 +102,7 @@ fn the_plan_of_a_plain_step() {
         cwd: b"/w\xff".to_vec(),
         user: User { uid: 1, gid: 2, groups: vec![3] },
         capabilities: Some(caps::DEFAULT),
-        seccomp: seccomp::default_filter(caps::DEFAULT),
+        seccomp: seccomp::default_filter(caps::DEFAULT, false),
         argv: vec!["sh".into(), "-c".into(), "true".into()],
         env: vec![("A".into(), "b=c".into())],
     };

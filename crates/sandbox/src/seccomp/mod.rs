@@ -95,7 +95,10 @@ impl Arch {
 
 /// Docker's default profile for a process with these capabilities, on this machine. `None` on an architecture that we have no
 /// numbers for.
-pub(crate) fn default_filter(capabilities: u64) -> Option<Vec<Insn>> {
+///
+/// `pretend`: calls that change owners and identities succeed without doing anything ([`profile::IDENTITY`]). That is for steps where
+/// only one user exists: they could not but fail, and programs that unpack and install things give up then.
+pub(crate) fn default_filter(capabilities: u64, pretend: bool) -> Option<Vec<Insn>> {
     let archs: &[Arch] = if cfg!(target_arch = "x86_64") {
         &[Arch::X86_64, Arch::I386]
     } else if cfg!(target_arch = "aarch64") {
@@ -103,14 +106,14 @@ pub(crate) fn default_filter(capabilities: u64) -> Option<Vec<Insn>> {
     } else {
         return None;
     };
-    Some(assemble(archs, capabilities))
+    Some(assemble(archs, capabilities, pretend))
 }
 
-fn assemble(archs: &[Arch], capabilities: u64) -> Vec<Insn> {
+fn assemble(archs: &[Arch], capabilities: u64, pretend: bool) -> Vec<Insn> {
     let mut program = vec![Insn(LOAD, 0, 0, ARCHITECTURE)];
     for &arch in archs {
         let mut section = vec![Insn(LOAD, 0, 0, NUMBER)];
-        section.extend(bisect(&ranges(arch, capabilities)));
+        section.extend(bisect(&ranges(arch, capabilities, pretend)));
         program.push(Insn(JUMP_EQUAL, 1, 0, arch.audit()));
         program.push(Insn(JUMP, 0, 0, section.len() as u32));
         program.extend(section);
@@ -140,11 +143,13 @@ fn action(name: &str, capabilities: u64) -> Action {
 }
 
 /// Ranges of numbers treated alike: where each begins, from 0 on.
-fn ranges(arch: Arch, capabilities: u64) -> Vec<(u32, Action)> {
+fn ranges(arch: Arch, capabilities: u64, pretend: bool) -> Vec<(u32, Action)> {
     let mut calls: BTreeMap<u32, Action> = BTreeMap::new();
     for row in table::TABLE {
         if let Some(number) = arch.number(row) {
-            calls.insert(number, action(row.0, capabilities));
+            let pretended = pretend && profile::IDENTITY.contains(&row.0);
+            let action = if pretended { Action::Errno(0) } else { action(row.0, capabilities) };
+            calls.insert(number, action);
         }
     }
     // arm has a few calls of its own far beyond all others.

@@ -83,3 +83,32 @@ pub(super) const WITH_ARGUMENTS: &[(&str, &[Condition])] = &[
 
 /// Calls that fail as if the kernel lacked them, so that C libraries fall back: clone3's flags lie in memory, out of a filter's reach.
 pub(super) const NOT_IMPLEMENTED: &[&str] = &["clone3"];
+
+/// Calls that name users and groups. Not of the profile: see [`super::default_filter`].
+pub(super) const IDENTITY: &[&str] = &[
+    "chown",
+    "chown32",
+    "fchown",
+    "fchown32",
+    "fchownat",
+    "lchown",
+    "lchown32",
+    "setfsgid",
+    "setfsgid32",
+    "setfsuid",
+    "setfsuid32",
+    "setgid",
+    "setgid32",
+    "setgroups",
+    "setgroups32",
+    "setregid",
+    "setregid32",
+    "setresgid",
+    "setresgid32",
+    "setresuid",
+    "setresuid32",
+    "setreuid",
+    "setreuid32",
+    "setuid",
+    "setuid32",
+];

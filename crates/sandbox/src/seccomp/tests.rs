@@ -49,7 +49,7 @@ const PAIRS: [[Arch; 2]; 2] = [[Arch::X86_64, Arch::I386], [Arch::Aarch64, Arch:
 #[test]
 fn decisions_of_the_default_profile() {
     for archs in PAIRS {
-        let program = assemble(&archs, caps::DEFAULT);
+        let program = assemble(&archs, caps::DEFAULT, false);
         assert!(program.len() < 4096, "BPF_MAXINSNS");
         for arch in archs {
             let answer = |name: &str, args: [u64; 2]| run(&program, arch, number(arch, name), args);
@@ -99,7 +99,7 @@ fn decisions_of_the_default_profile() {
 fn every_call_of_the_table_is_treated_as_its_rule_says_and_no_other_is_allowed() {
     for archs in PAIRS {
         for capabilities in [0, caps::DEFAULT, u64::MAX] {
-            let program = assemble(&archs, capabilities);
+            let program = assemble(&archs, capabilities, false);
             for arch in archs {
                 let known: BTreeMap<u32, &str> =
                     table::TABLE.iter().filter_map(|r| Some((arch.number(r)?, r.0))).collect();
@@ -121,7 +121,7 @@ fn every_call_of_the_table_is_treated_as_its_rule_says_and_no_other_is_allowed()
 
 #[test]
 fn other_architectures_are_killed_and_x32_is_unknown() {
-    let program = assemble(&PAIRS[0], caps::DEFAULT);
+    let program = assemble(&PAIRS[0], caps::DEFAULT, false);
     assert_eq!(run(&program, Arch::Aarch64, 0, [0; 2]), KILL_PROCESS);
     assert_eq!(run(&program, Arch::X86_64, 0x4000_0000, [0; 2]), ENOSYS);
     assert_eq!(run(&program, Arch::X86_64, 0x4000_0000 + 59, [0; 2]), ENOSYS);
@@ -130,15 +130,15 @@ fn other_architectures_are_killed_and_x32_is_unknown() {
 #[test]
 fn capabilities_open_what_they_are_for() {
     let archs = &PAIRS[0];
-    let admin = assemble(archs, 1 << caps::SYS_ADMIN);
+    let admin = assemble(archs, 1 << caps::SYS_ADMIN, false);
     for name in ["mount", "unshare", "clone3", "syslog", "bpf"] {
         assert_eq!(run(&admin, Arch::X86_64, number(Arch::X86_64, name), [0; 2]), ALLOW, "{name}");
     }
     assert_eq!(run(&admin, Arch::X86_64, number(Arch::X86_64, "clone"), [0x1000_0000, 0]), ALLOW);
-    let syslog = assemble(archs, 1 << caps::SYSLOG);
+    let syslog = assemble(archs, 1 << caps::SYSLOG, false);
     assert_eq!(run(&syslog, Arch::X86_64, number(Arch::X86_64, "syslog"), [0; 2]), ALLOW);
     assert_eq!(run(&syslog, Arch::X86_64, number(Arch::X86_64, "mount"), [0; 2]), EPERM);
-    let none = assemble(archs, 0);
+    let none = assemble(archs, 0, false);
     assert_eq!(run(&none, Arch::X86_64, number(Arch::X86_64, "chroot"), [0; 2]), EPERM);
 }
 

@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     ("insecure_steps_have_everything", insecure_steps_have_everything),
     ("devices_are_the_steps_own", devices_are_the_steps_own),
     ("proc_and_sys_are_guarded", proc_and_sys_are_guarded),
+    ("known_escapes_are_refused", known_escapes_are_refused),
     ("without_network_there_is_loopback", without_network_there_is_loopback),
     ("limits_are_set_or_refused", limits_are_set_or_refused),
     ("a_terminal", a_terminal),
@@ -705,6 +706,70 @@ fn proc_and_sys_are_guarded() {
     assert_eq!(ran.out[2..5], ["", "", ""]);
     assert_eq!(ran.out[5], readonly);
     assert!(ran.out[6].is_empty() || ran.out[6] == errno(libc::ENOENT));
+}
+
+/// Each is a way out of some sandbox, past or present, and must fail with an error of the kernel or of the file system.
+fn known_escapes_are_refused() {
+    let attempts: &[&[&str]] = &[
+        // Kernel settings that run programs of the attacker's choice as the host's root.
+        &["write", "/proc/sys/kernel/core_pattern", "|/x"],
+        &["write", "/proc/sys/kernel/modprobe", "/x"],
+        &["write", "/proc/sys/fs/binfmt_misc/register", ":x:M::x::/x:"],
+        &["write", "/sys/kernel/uevent_helper", "/x"],
+        &["write", "/sys/fs/cgroup/release_agent", "/x"],
+        &["write", "/sys/fs/cgroup/memory/release_agent", "/x"],
+        &["write", "/proc/sysrq-trigger", "c"],
+        &["write", "/proc/sys/vm/panic_on_oom", "2"],
+        // Other processes: there are none but its own.
+        &["list", "/proc/2/root"],
+        &["read", "/proc/kcore"],
+        // New rights: mounts, namespaces, tracing, kernel memory, modules, keys, handles of files, io_uring.
+        &["mount"],
+        &["unshare"],
+        &["call", "ptrace"],
+        &["call", "bpf"],
+        &["call", "perf_event_open"],
+        &["call", "init_module"],
+        &["call", "kexec_load"],
+        &["call", "keyctl"],
+        &["call", "add_key"],
+        &["call", "request_key"],
+        &["call", "open_by_handle_at"],
+        &["call", "io_uring_setup"],
+        &["call", "setns"],
+        &["call", "pivot_root"],
+        &["call", "move_mount"],
+        &["call", "fsopen"],
+        &["call", "userfaultfd"],
+        &["call", "reboot"],
+        &["call", "swapon"],
+        &["call", "clone3"],
+        &["call", "personality"],
+        // Devices of the host, and the control files of FUSE, by which the view could be served by the step.
+        &["open", "/dev/fuse"],
+        &["open", "/dev/mem"],
+        &["open", "/dev/kmsg"],
+        &["list", "/sys/fs/fuse/connections/1"],
+        &["open", "/tmp/fuse"],
+        &["open", "/tmp/disk"],
+        // What is mounted for it.
+        &["write", "/etc/hosts", "x"],
+        &["remove", "/etc/resolv.conf"],
+        &["chmod", "/proc/sys/kernel", "777"],
+        &["chmod", "/sys/kernel", "777"],
+    ];
+    let mut ops = vec!["mknod", "/tmp/fuse", "10", "229", ":", "mknod", "/tmp/disk", "254", "0"];
+    for attempt in attempts {
+        ops.push(":");
+        ops.extend(*attempt);
+    }
+    let ran = Builder::new().dir("/tmp", 0o1777).step(&ops).run();
+    let answers = &ran.out[2..];
+    assert_eq!(answers.len(), attempts.len());
+    for (attempt, answer) in attempts.iter().zip(answers) {
+        // Masked files are there, and empty.
+        assert!(answer.starts_with("errno ") || answer.is_empty(), "{attempt:?}: {answer}");
+    }
 }
 
 fn without_network_there_is_loopback() {

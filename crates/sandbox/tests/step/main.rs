@@ -7,6 +7,7 @@ mod death;
 mod kit;
 mod mounts;
 mod probe;
+mod rootless;
 
 use std::io::Write;
 
@@ -19,6 +20,7 @@ fn main() {
         Some(sandbox::INIT_ARG) => sandbox::init_main([]),
         Some("probe") => return probe::main(&args[2..]),
         Some("parent") => return death::parent(&args[2..]),
+        Some("rootless") => return rootless::main(&args[2..]),
         // Executed as the interpreter of this script: see `cases::the_executable_cannot_be_written`.
         Some("/script") => return probe::main(&["exe-flags".into()]),
         _ => {}
@@ -26,9 +28,20 @@ fn main() {
     let mut out = std::io::stdout();
     let cases = [cases::CASES, mounts::CASES, death::CASES].concat();
     let ways = kit::WAYS.iter().enumerate();
-    let all: Vec<(String, usize, fn())> = ways
-        .flat_map(|(n, way)| cases.iter().map(move |(name, case)| (format!("{way}::{name}"), n, *case)))
-        .collect();
+    let mut all: Vec<(String, Box<dyn Fn() + std::panic::RefUnwindSafe>)> = Vec::new();
+    for (n, way) in ways {
+        for (name, case) in cases.iter().copied() {
+            let run = move || {
+                kit::use_way(n);
+                case();
+            };
+            all.push((format!("{way}::{name}"), Box::new(run)));
+        }
+        for user in rootless::USERS {
+            let run = move || rootless::in_namespace(user, n);
+            all.push((format!("{way}::as_an_ordinary_user_with_{user}"), Box::new(run)));
+        }
+    }
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
         for (name, ..) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {
@@ -43,12 +56,11 @@ fn main() {
     let filter = args[1..].iter().find(|a| !a.starts_with('-'));
     let exact = args.iter().any(|a| a == "--exact");
     let (mut passed, mut failed) = (0, Vec::new());
-    for (name, way, case) in all {
+    for (name, case) in all {
         if filter.is_some_and(|f| if exact { name != *f } else { !name.contains(&**f) }) {
             continue;
         }
-        kit::use_way(way);
-        let ok = std::panic::catch_unwind(case).is_ok();
+        let ok = std::panic::catch_unwind(|| case()).is_ok();
         let _ = writeln!(out, "test {name} ... {}", if ok { "ok" } else { "FAILED" });
         if ok { passed += 1 } else { failed.push(name) }
     }

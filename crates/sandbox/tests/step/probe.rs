@@ -203,6 +203,32 @@ fn run(op: &[&str]) -> io::Result<String> {
             // SAFETY: only called with numbers that the kernel does not know, so that nothing happens.
             check(unsafe { libc::syscall(number, 0, 0, 0) })
         }
+        ["call", name] => {
+            let (number, first) = match *name {
+                "ptrace" => (libc::SYS_ptrace, 16), // of the process above us, which there is none of
+                "bpf" => (libc::SYS_bpf, 0),
+                "perf_event_open" => (libc::SYS_perf_event_open, 0),
+                "init_module" => (libc::SYS_init_module, 0),
+                "kexec_load" => (libc::SYS_kexec_load, 0),
+                "keyctl" => (libc::SYS_keyctl, 0),
+                "add_key" => (libc::SYS_add_key, 0),
+                "request_key" => (libc::SYS_request_key, 0),
+                "open_by_handle_at" => (libc::SYS_open_by_handle_at, 0),
+                "io_uring_setup" => (libc::SYS_io_uring_setup, 1),
+                "setns" => (libc::SYS_setns, 0),
+                "pivot_root" => (libc::SYS_pivot_root, 0),
+                "move_mount" => (libc::SYS_move_mount, 0),
+                "fsopen" => (libc::SYS_fsopen, 0),
+                "userfaultfd" => (libc::SYS_userfaultfd, 0),
+                "reboot" => (libc::SYS_reboot, 0),
+                "swapon" => (libc::SYS_swapon, 0),
+                "clone3" => (libc::SYS_clone3, 0),
+                "personality" => (libc::SYS_personality, 0x004_0000), // ADDR_NO_RANDOMIZE
+                other => return Err(io::Error::other(format!("unknown call {other}"))),
+            };
+            // SAFETY: every argument but the first is zero: where the call is allowed, it fails or changes nothing of ours.
+            check(unsafe { libc::syscall(number, first, 0, 0, 0, 0, 0) })
+        }
         ["exe-flags"] => {
             let path = CString::new("/proc/self/exe").map_err(io::Error::other)?;
             let readonly = rustix::fs::statvfs(&path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
