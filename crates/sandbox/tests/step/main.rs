@@ -60,7 +60,7 @@ fn main() {
         if filter.is_some_and(|f| if exact { name != *f } else { !name.contains(&**f) }) {
             continue;
         }
-        let ok = std::panic::catch_unwind(|| case()).is_ok();
+        let ok = std::panic::catch_unwind(&*case).is_ok();
         let _ = writeln!(out, "test {name} ... {}", if ok { "ok" } else { "FAILED" });
         if ok { passed += 1 } else { failed.push(name) }
     }

@@ -1,5 +1,6 @@
 //! The same tests in a user namespace: this program becomes an ordinary user, or takes a range of users, and enters one.
 
+use std::io::Write;
 use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -60,12 +61,13 @@ pub(crate) fn main(args: &[String]) {
         Ok(Entered::Mapped) => assert_eq!(user, "a_range"),
         Ok(Entered::Single(why)) => assert_eq!((user, &*why), ("one_id", "the test wants it")),
         Err(e) => {
-            println!("skipped: {e}, 0 passed");
+            let _ = writeln!(std::io::stdout(), "skipped: {e}, 0 passed");
             return;
         }
     }
     if std::fs::File::open(std::env::current_exe().expect("it has a path")).is_err() {
-        println!("skipped: this program's file cannot be read by others, 0 passed");
+        let _ =
+            writeln!(std::io::stdout(), "skipped: this program's file cannot be read by others, 0 passed");
         return;
     }
     kit::use_way(way);
@@ -78,7 +80,7 @@ pub(crate) fn main(args: &[String]) {
             Err(_) => failed.push(name),
         }
     }
-    println!("{passed} passed, failed: {failed:?}");
+    let _ = writeln!(std::io::stdout(), "{passed} passed, failed: {failed:?}");
     if !failed.is_empty() {
         std::process::exit(101);
     }
