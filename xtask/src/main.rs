@@ -1,7 +1,8 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
 //! Everything that is more than one line of shell and that a person or a CI machine needs lives here, so that both run the same
-//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`bench`], [`fuzz`], [`tidy`]. They install the distribution's packages that they need
+//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`bench`], [`fuzz`], [`replay`], [`tidy`]. They install the
+//! distribution's packages that they need
 //! ([`packages`]), and where they cannot, they say what is left out.
 
 #![allow(
@@ -17,6 +18,7 @@ mod demo;
 mod fuzz;
 mod junit;
 mod packages;
+mod replay;
 mod sh;
 mod tests;
 mod tidy;
@@ -32,6 +34,7 @@ cargo xtask COMMAND
   bench [NAME...] time whole workloads beside other tools and limits; --runs N, --small
   conformance [S] the conformance suites where they lie beside the checkout (S: build, layers, parser, dockerignore)
   fuzz [NAME [S]] run a fuzz target for S seconds, or list them
+  replay [NAME]   histories of projects under Docker's rule and under ours: needs root, FUSE, and --base TAR or mmdebstrap
   tidy            rules about the files of the repository
 ";
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("fuzz") => fuzz::run(rest),
+        Some("replay") => replay::run(rest),
         Some("tidy") => tidy::run(),
         Some("help" | "-h" | "--help") => {
             print!("{HELP}");

@@ -4,7 +4,8 @@
 //! it would make is not known: the steps on it, and those that take from its stage, are told as unknown, with the step that it
 //! depends on. But a step whose key has no record would run whatever lies below it.
 //!
-//! No registry and no URL is asked: a base image is what the store has under its name, and a download what it was when it was last made.
+//! No registry, URL or repository is asked: a base image is what the store has under its name, and a download what it was when it was last
+//! made. What a repository has, or a URL that was never asked, is unknown.
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use crate::account::{BuildEnd, BuildRecord, StepEnd};
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::events::{HitRule, RunReason};
+use crate::fetch::FetchError;
 use crate::lookup::{Found, RECORDS};
-use crate::plan::{Start, Step, StepKind};
+use crate::plan::{CopySource, Start, Step, StepKind};
 use crate::solve::{At, Finished, Solver};
 use crate::state::State;
 use crate::steps::Prepared;
@@ -102,7 +104,15 @@ impl Solver<'_> {
             return Ok(self.unknown(at, &what, now));
         }
         let stage = &self.plan.stages[at.stage];
-        let prepared = self.prepare(stage, at.step, &mut now.barrier)?;
+        if asks_git(at.step) {
+            return Ok(self.not_asked(at, now));
+        }
+        let prepared = match self.prepare(stage, at.step, &mut now.barrier) {
+            Err(BuildError::Fetch(e)) if matches!(*e, FetchError::Offline { .. }) => {
+                return Ok(self.not_asked(at, now));
+            }
+            prepared => prepared?,
+        };
         let key = prepared.key().digest;
         self.note(at.id, |s| s.key = Some(key));
         let earlier = self.store.records(&key, RECORDS)?;
@@ -202,10 +212,21 @@ impl Solver<'_> {
         Seen { known: Known::After(what.to_owned()), chain_missed: true, ..now }
     }
 
+    /// A step that takes what a dry run does not ask for.
+    fn not_asked(&self, at: At<'_>, now: Seen) -> Seen {
+        let seen = self.unknown(at, "", now);
+        self.note(at.id, |s| s.note = Some("a dry run does not ask what lies there".to_owned()));
+        Seen { known: Known::After(self.named(at)), ..seen }
+    }
+
     /// `#7 RUN make`
     fn named(&self, at: At<'_>) -> String {
         format!("#{} {}", at.id, self.masker.text(&at.step.title))
     }
+}
+
+fn asks_git(step: &Step) -> bool {
+    matches!(&step.kind, StepKind::Copy(c) if c.sources.iter().any(|s| matches!(s, CopySource::Git(_))))
 }
 
 /// The stages that a step takes from, beside the one that it stands in.

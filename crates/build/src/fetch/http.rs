@@ -90,16 +90,15 @@ impl<R: Read> Read for Watched<'_, R> {
 }
 
 impl Fetcher<'_> {
-    /// Downloads a file. `limit` is the largest size that makes sense; `progress` is told bytes so far, and all bytes or 0.
-    pub(crate) fn http(
-        &self,
-        url: &str,
-        checksum: Option<&Digest>,
-        limit: u64,
-        progress: &dyn Fn(u64, u64),
-    ) -> Result<Download, FetchError> {
-        self.check()?;
-        let shown = redact(url);
+    /// What a URL gave when it was last asked, and nobody is asked now.
+    pub(crate) fn http_before(&self, url: &str) -> Result<Download, FetchError> {
+        let known = self.recall(KIND, &self.asked(url)?.1)?;
+        let before = known.as_ref().and_then(|k| Download::of(url, k));
+        before.ok_or_else(|| FetchError::Offline { url: redact(url) })
+    }
+
+    /// The header that a URL is asked with, and what names the answer.
+    fn asked(&self, url: &str) -> Result<(Option<String>, Map<String, Value>), FetchError> {
         let (mut authorization, mut auth_name) = (None, String::new());
         for (prefix, scheme) in [("HTTP_AUTH_HEADER_", ""), ("HTTP_AUTH_TOKEN_", "Bearer ")] {
             let id = format!("{prefix}{}", host_name(url));
@@ -111,6 +110,20 @@ impl Fetcher<'_> {
         let mut inputs = Map::new();
         inputs.insert("url".into(), json!(Digest::of(url.as_bytes()).hex()));
         inputs.insert("auth".into(), json!(auth_name));
+        Ok((authorization, inputs))
+    }
+
+    /// Downloads a file. `limit` is the largest size that makes sense; `progress` is told bytes so far, and all bytes or 0.
+    pub(crate) fn http(
+        &self,
+        url: &str,
+        checksum: Option<&Digest>,
+        limit: u64,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<Download, FetchError> {
+        self.check()?;
+        let shown = redact(url);
+        let (authorization, inputs) = self.asked(url)?;
         let known = self.recall(KIND, &inputs)?;
         let earlier = known.as_ref().and_then(|k| Download::of(url, k));
         if let (Some(e), Some(want)) = (&earlier, checksum)

@@ -84,7 +84,11 @@ impl<'p> PreparedCopy<'p> {
                     Opened { tree: Arc::new(tree), path: name, context: None, local: false, wildcards: false }
                 }
                 CopySource::Http { url, checksum } => {
-                    let file = solver.fetcher().http(url, checksum.as_ref(), u64::MAX, &|_, _| {})?;
+                    let fetcher = solver.fetcher();
+                    let file = match solver.dry {
+                        true => fetcher.http_before(url)?,
+                        false => fetcher.http(url, checksum.as_ref(), u64::MAX, &|_, _| {})?,
+                    };
                     batch.reuse(&file.digest)?;
                     let tree = one_file(&file.name, 0o600, file.modified, file.digest, file.size)?;
                     Opened { tree: Arc::new(tree), path: "*", context: None, local: false, wildcards: true }

@@ -1,6 +1,10 @@
 //! `layercake explain`, and what a build says at its end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::kit::Lab;
+use crate::web::{Answer, Web};
 
 const TEXT: &str =
     "FROM base\nARG GREAT_TOKEN\nWORKDIR /app\nCOPY . .\nRUN cat conf > /one\nRUN cat other > /two\n";
@@ -45,6 +49,8 @@ fn the_last_build_is_explained() {
     let ends: Vec<&str> = steps.iter().map(|s| s["end"].as_str().unwrap()).collect();
     assert_eq!(ends, ["cached", "ran", "ran", "cached"]);
     assert_eq!(steps[2]["reason"]["why"], "input-changed");
+    assert!(steps[2]["diff"].to_string().contains("+DB_PASSWORD=***"), "{}", steps[2]["diff"]);
+    assert!(!build.to_string().contains("canary"), "{build}");
     assert_eq!(steps[2]["reason"]["origin"]["context"], "conf");
     assert_eq!(steps[3]["rule"], "same-observations");
     assert_eq!((&steps[3]["reads"]["read"], &steps[3]["reads"]["of"]), (&1.into(), &3.into()));
@@ -128,4 +134,45 @@ fn a_new_base_is_told_with_what_was_kept() {
     assert!(second.contains("/etc/version changed (FROM local/base, now "), "{second}");
     let again = lab.build(&["ctx"]).ok().stderr;
     assert!(!again.contains("were kept"), "it is the same base now: {again}");
+}
+
+#[test]
+fn what_was_downloaded_makes_later_steps_run() {
+    let Some(lab) = Lab::rooted() else { return };
+    let version = Arc::new(AtomicUsize::new(1));
+    let now = version.clone();
+    let web = Web::start(move |_| Answer::ok(format!("version {}", now.load(Ordering::SeqCst))));
+    let text = format!(
+        "FROM base AS other\nRUN echo 0\nFROM base\nRUN echo 1\nADD {}/refs/main v.json\nRUN echo 2\nCOPY --from=other /etc /other\n",
+        web.url
+    );
+    let build = |text: &str| {
+        let log = lab.dockerfile(text, &[]).ok().stderr;
+        let ends = log.lines().filter_map(|l| l.split_once(' ')).filter(|(n, _)| n.starts_with('#'));
+        let ends = ends.filter_map(|(n, end)| Some((n.to_owned(), end.split(' ').next()?.to_owned())));
+        let mut ends: Vec<_> = ends.filter(|(_, e)| ["CACHED", "DONE"].contains(&&**e)).collect();
+        ends.sort();
+        // Without the reading of the context, where there is one.
+        (ends.iter().map(|(_, e)| e.clone()).rev().take(5).rev().collect::<Vec<_>>(), log)
+    };
+    build(&text);
+    assert_eq!(build(&text).0, ["CACHED"; 5]);
+    version.store(2, Ordering::SeqCst);
+    let (ends, log) = build(&text);
+    // What is above it, and the other stage, stay; the step below it runs, although it reads nothing of it.
+    assert_eq!(ends, ["CACHED", "CACHED", "DONE", "DONE", "CACHED"], "{log}");
+    assert!(log.contains("(ran: its download above it changed)"), "{log}");
+    assert!(log.contains("(ran: /v.json changed)"), "{log}");
+    // What a dry run takes for it is what it last was.
+    version.store(3, Ordering::SeqCst);
+    let asked = web.lines().len();
+    let dry = lab.run(&["explain", "--dry-run", "--build-context", "base=base", "ctx"]).ok().stdout;
+    assert!(dry.contains("0 steps would run"), "{dry}");
+    assert_eq!(web.lines().len(), asked, "nobody was asked");
+    // A checksum says that it cannot change.
+    let digest = oci::Digest::of(b"version 3");
+    let fixed = text.replace("ADD ", &format!("ADD --checksum={digest} "));
+    build(&fixed);
+    version.store(4, Ordering::SeqCst);
+    assert_eq!(build(&fixed).0, ["CACHED"; 5]);
 }
