@@ -245,6 +245,8 @@
     if (n < inner.length) {
       let rest = 0;
       for (let i = n; i < inner.length; i++) rest += inner[i][0];
+      // Where most of it would be dust, one piece says more.
+      if (rest > sizeOf(item) / 2 && !head) { cell.leaf = true; return; }
       seen = inner.slice(0, n);
       seen.push([rest, null]);
     }
