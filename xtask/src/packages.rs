@@ -30,12 +30,14 @@ pub(crate) const DEMO: &[Package] = &[package("busybox-static", "/bin/busybox")]
 /// For the test suite. Each is used by tests that skip themselves without it.
 pub(crate) const TEST: &[Package] = &[
     package("busybox-static", "/bin/busybox"),
+    package("chromium", "chromium"),
     package("docker-registry", "docker-registry"),
     package("git", "git"),
     package("mmdebstrap", "mmdebstrap"),
     package("openssl", "openssl"),
     package("python3", "python3"),
     package("skopeo", "skopeo"),
+    package("tmux", "tmux"),
     package("zstd", "zstd"),
 ];
 

@@ -27,7 +27,7 @@ use super::viewer::SHOWN;
 use crate::error::CommandError;
 
 /// How long a frame waits for an image that is about to come.
-const SOON: Duration = Duration::from_millis(40);
+const SOON: Duration = Duration::from_millis(20);
 /// How often progress and signals are looked for.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(200);

@@ -18,5 +18,6 @@ mod interrupts;
 mod lab;
 mod registries;
 mod runs;
+mod screens;
 mod terminal;
 mod upkeep;
