@@ -2,7 +2,7 @@
 //!
 //! Each history is generated ([`projects`]): 30 commits of the kinds that such a project sees, the same on each run. For either rule there is a
 //! store of its own; each commit is built in both, one after the other, and the log of builds says what ran. The first commit fills the
-//! cache and is in no sum. In the middle of each history the base image gets an update, as from a distribution.
+//! cache and is in no sum. After two thirds of each history the base image gets an update, as from a distribution.
 //!
 //! Needs root, FUSE, and a root file system with gcc, make, python3, nodejs and rustc: from a tar (`--base`), else made by mmdebstrap.
 
@@ -19,11 +19,8 @@ use crate::sh::{self, Result};
 /// What the steps of the histories use.
 const PACKAGES: &str = "gcc,libc6-dev,make,python3,nodejs,rustc";
 
-/// Commits of a history, the first included.
+/// Commits of a history, the first included, if `--commits` does not say otherwise.
 const COMMITS: usize = 30;
-
-/// The commit at which the base image gets an update.
-const UPDATE: usize = 20;
 
 const RULES: [&str; 2] = ["chain", "traced"];
 
@@ -44,12 +41,17 @@ struct Cost {
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let mut words = words.iter();
     let (mut base, mut program, mut dir, mut names) = (None, None, None, Vec::new());
+    let mut commits = COMMITS;
     while let Some(w) = words.next() {
         let mut value = || words.next().map(PathBuf::from).ok_or(format!("{w} needs a value"));
         match w.as_str() {
             "--base" => base = Some(value()?),
             "--program" => program = Some(value()?),
             "--dir" => dir = Some(value()?),
+            "--commits" => {
+                let text = value()?.display().to_string();
+                commits = text.parse().map_err(|_| format!("--commits {text}: not a number"))?;
+            }
             name => names.push(name),
         }
     }
@@ -79,7 +81,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     if let Some(name) = names.iter().find(|n| !all.iter().any(|p| p.name == **n)) {
         return Err(format!("there is no history {name}"));
     }
-    let lab = Lab { program, dir };
+    let lab = Lab { program, dir, commits };
     for rule in RULES {
         lab.import(rule, &base)?;
     }
@@ -107,6 +109,7 @@ fn row(name: &str, costs: &[Cost; 2]) -> String {
 struct Lab {
     program: PathBuf,
     dir: PathBuf,
+    commits: usize,
 }
 
 impl Lab {
@@ -134,7 +137,7 @@ impl Lab {
     fn play(&self, mut project: Project) -> Result<[Cost; 2]> {
         let mut costs = [Cost::default(); 2];
         let dir = self.dir.join(project.name);
-        for commit in 0..COMMITS {
+        for commit in 0..self.commits {
             if commit > 0 {
                 let what = project.commit(commit);
                 println!("{} {commit}: {what}", project.name);
@@ -148,7 +151,8 @@ impl Lab {
             write(&dir, "Dockerfile", project.dockerfile)?;
             let context = dir.display().to_string();
             for (rule, cost) in RULES.iter().zip(&mut costs) {
-                let base = if commit < UPDATE { "replay/base:first" } else { "replay/base:second" };
+                let base =
+                    if commit < self.commits * 2 / 3 { "replay/base:first" } else { "replay/base:second" };
                 self.layercake(rule, &["tag", base, "replay/base"])?;
                 let began = Instant::now();
                 let cache = format!("--cache={rule}");
@@ -170,6 +174,10 @@ impl Lab {
                     }
                 }
                 cost.wall += wall;
+            }
+            let so_far = |c: &Cost| format!("{} RUN steps, {:.1} s", c.steps, c.run_ms as f64 / 1000.0);
+            if commit > 0 {
+                println!("    so far: chain {}; traced {}", so_far(&costs[0]), so_far(&costs[1]));
             }
         }
         Ok(costs)
