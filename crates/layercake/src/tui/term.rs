@@ -20,6 +20,8 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{cursor, execute};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::app::{Action, App, Loaded};
 use super::ui;
@@ -31,6 +33,10 @@ const SOON: Duration = Duration::from_millis(20);
 /// How often progress and signals are looked for.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(200);
+
+/// How long the program may take to end by itself when its terminal is gone, and its exit code if it does not: 128 and SIGHUP.
+const GRACE: Duration = Duration::from_secs(1);
+const HUNG_UP: i32 = 129;
 
 /// What the reading thread has to say.
 #[derive(Debug)]
@@ -115,11 +121,28 @@ impl Signals {
         signal_hook::flag::register(SIGCONT, signals.resumed.clone())?;
         Ok(signals)
     }
+
+    /// Ends the program soon after the terminal has gone away, as when its window is closed. A read of keys need not return then: the
+    /// library goes on reading an end of file for ever.
+    fn end_with_terminal(&self) -> io::Result<()> {
+        let end = self.end.clone();
+        std::thread::Builder::new().name("hang-up".into()).spawn(move || {
+            let out = io::stdout();
+            // Nothing is asked for: only a hang-up or an error wakes us.
+            let mut terminal = [PollFd::new(&out, PollFlags::empty())];
+            while let Err(Errno::INTR) = poll(&mut terminal, None) {}
+            end.store(true, Ordering::Relaxed);
+            std::thread::sleep(GRACE);
+            std::process::exit(HUNG_UP);
+        })?;
+        Ok(())
+    }
 }
 
 /// Shows the screen until the user leaves it. `content` gives the bytes of files, where they can be had.
 pub(crate) fn run(app: &mut App, news: &Receiver<News>, content: Option<&dyn Content>) -> io::Result<Left> {
     let signals = Signals::new()?;
+    signals.end_with_terminal()?;
     let mut screen = Screen::new()?;
     let mut reading = true;
     if let Ok(n) = news.recv_timeout(SOON)

@@ -140,6 +140,26 @@ fn a_signal_gives_the_terminal_back() {
     assert!(!screen.contains("Layers"), "the screen is what it was before: {screen}");
 }
 
+/// Reading keys from a terminal that was gone never ended.
+#[test]
+fn a_window_that_is_closed_ends_the_program() {
+    if !there("tmux") {
+        return skip("tmux is not installed");
+    }
+    let Some(b) = image() else { return };
+    let t = Tmux::new(&b, &["dive", "t"], 80, 24);
+    t.until(&["^C Quit", "Files"]);
+    let pid = std::fs::read_to_string(b.path("pid")).unwrap().trim().to_owned();
+    let runs = || {
+        // A zombie has no command line.
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words.windows(4).any(|w| w == b"dive"))
+    };
+    assert!(runs());
+    drop(t);
+    wait_until("the program has ended", || if runs() { Err("it runs".to_owned()) } else { Ok(()) });
+}
+
 #[test]
 fn without_a_terminal_there_is_a_report() {
     let Some(b) = image() else { return };
