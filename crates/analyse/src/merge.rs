@@ -394,6 +394,8 @@ impl Merger<'_> {
                 let own = self.paths.find(path).filter(|t| self.stamp[t.index()] == self.layer + 1);
                 if own.is_none() {
                     let found = self.link_target(e, target)?;
+                    // The link's name counts from now on: its target may lose its own in this layer.
+                    self.names[found as usize] += 1;
                     lower.insert(n, found);
                 }
             }
@@ -410,6 +412,7 @@ impl Merger<'_> {
             match e.kind {
                 Kind::Whiteout => continue,
                 _ if e.node == ROOT => {
+                    self.inode[n as usize] = n;
                     self.now[ROOT.index()] = n;
                     self.event(ROOT, What::Set(EntryId(n)));
                     continue;
@@ -470,13 +473,15 @@ impl Merger<'_> {
                     None => self.link_target(e, target)?,
                 };
                 self.inode[n as usize] = holder;
-                let same = there != NONE && there != IMPLIED && self.inode[there as usize] == holder;
-                if !same {
-                    // The name goes to the link before the old one is dropped, so that no inode ends in between.
+                // The name goes to the link before the old one is dropped, so that no inode ends in between.
+                if lower.is_none() {
                     self.names[holder as usize] += 1;
-                    if there != NONE {
-                        self.vanish(place, true);
-                    }
+                }
+                let same = there != NONE && there != IMPLIED && self.inode[there as usize] == holder;
+                if same {
+                    self.names[holder as usize] -= 1;
+                } else if there != NONE {
+                    self.vanish(place, true);
                 }
             }
             Kind::Directory { .. } if self.is_dir(place) => {}

@@ -61,10 +61,11 @@ impl Random {
             let path = self.path();
             let size = self.below(4) * 10;
             let content = ["x", "y"][self.below(2) as usize];
+            let directory = if self.below(8) == 0 { "" } else { path.as_str() };
             l = match self.below(14) {
                 0..7 => l.mode(&path, size, content, 0o600 + self.below(2) as u32),
-                7..9 => l.dir(&path),
-                9 => l.opaque(&path),
+                7..9 => l.dir(directory),
+                9 => l.opaque(directory),
                 10 => l.symlink(&path, &self.path()),
                 11 => l.link(&path, &self.path()),
                 _ => l.gone(&path),
@@ -106,6 +107,21 @@ fn listing(i: &Image) -> (Vec<String>, u64) {
     let mut out = Vec::new();
     walk(i, analyse::ROOT, &mut out);
     (out, i.accounts().live.bytes)
+}
+
+/// The file counted as dead, because its last name went before the link was made.
+#[test]
+fn a_link_to_a_file_whose_directory_the_same_layer_replaces() {
+    let i = image(vec![layer().file("a/a", 10, "x"), layer().file("a", 1, "y").link("c", "a/a")]);
+    assert_eq!((i.accounts().live.bytes, i.accounts().reclaimable().bytes, listing(&i).1), (11, 0, 11));
+}
+
+/// Archives of whole file systems begin with `./`; the first such image made the analyser panic.
+#[test]
+fn layers_that_name_the_root_directory() {
+    let i = image(vec![layer().dir("").file("a", 3, "a"), layer().dir("").gone("a").file("b", 1, "b")]);
+    assert_eq!(listing(&i).1, 1);
+    assert_eq!((i.accounts().live.bytes, i.accounts().reclaimable().bytes), (1, 3));
 }
 
 #[test]
