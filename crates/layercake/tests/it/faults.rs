@@ -125,7 +125,9 @@ fn a_build_on_a_full_disk_fails_and_loses_nothing() {
     let words: Vec<&str> = words.iter().map(String::as_str).chain(["--no-cache"]).collect();
     for (fault, few) in [("full", 8), ("broken", 8)] {
         with_faults(&b, fault, few, &words, |out, what| {
-            assert_eq!(out.code, 3, "{what}: {out}");
+            // What may be lost (a memo, the log of builds) may fail to be written.
+            let lost = fault == "broken" && out.code == 0;
+            assert!(out.code == 3 || lost, "{what}: {out}");
             assert_sound(&b, what);
             b.layercake(&["run", "--rm", "before", "cat", "/copy"]).ok();
             b.run().ok();

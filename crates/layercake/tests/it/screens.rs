@@ -29,14 +29,17 @@ impl Tmux {
         let tmux = Tmux { socket: b.path("tmux") };
         let command = b.command(words);
         let program = command.get_program().to_str().unwrap();
+        // env(1) takes what goes before what comes.
         let mut line = vec!["env".to_owned()];
+        let mut set = Vec::new();
         for (key, value) in command.get_envs() {
             let key = key.to_str().unwrap();
             match value {
-                Some(v) => line.push(format!("{key}={}", v.to_str().unwrap())),
+                Some(v) => set.push(format!("{key}={}", v.to_str().unwrap())),
                 None => line.extend(["-u".to_owned(), key.to_owned()]),
             }
         }
+        line.append(&mut set);
         line.extend(["sh", "-c", "echo $$ > pid; exec \"$@\"", "sh", program].map(str::to_owned));
         line.extend(command.get_args().map(|a| a.to_str().unwrap().to_owned()));
         let quoted: Vec<String> = line.iter().map(|w| format!("'{}'", w.replace('\'', "'\\''"))).collect();
