@@ -107,6 +107,11 @@ pub(crate) fn readable(root: &Root) -> Vec<ImageRecord> {
     ids.iter().filter_map(|id| read_image(root, id).ok().flatten()).collect()
 }
 
+/// What a tag's file says now, if it is there.
+pub(crate) fn tag_file(root: &Root, name: &str) -> Result<Option<Tag>> {
+    read(root, name)
+}
+
 /// File name and content of every tag, in the order of the file names.
 pub(crate) fn tag_files(root: &Root) -> Result<Vec<(String, Result<Tag>)>> {
     let mut out = Vec::new();

@@ -162,6 +162,8 @@ fn check(core: &Core, watch: &(dyn Fn(u64, u64) -> bool + Sync)) -> Result<(Veri
     for (file, tag) in tags {
         let problem = match &tag {
             Ok(tag) if good_images.contains(&tag.id) => continue,
+            // Removed or moved while we were looking: an image goes after its tags.
+            Ok(tag) if images::tag_file(root, &file).is_ok_and(|now| now.as_ref() != Some(tag)) => continue,
             Ok(tag) => format!("names the image {}, which is damaged or gone", tag.id),
             Err(StoreError::Damaged { what, .. }) => what.clone(),
             Err(e) => return Err(e.clone()),
