@@ -11,6 +11,9 @@ use rustix::process::Signal;
 
 use crate::lab::{BASE, Build, Outcome, mark};
 
+/// The fault, and the code of a program that it killed.
+const DIE: (&str, i32) = ("die", -1);
+
 /// How many faults of a kind are tried.
 fn amount(few: u64) -> u64 {
     std::env::var("LAYERCAKE_TEST_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(few)
@@ -60,9 +63,9 @@ fn assert_sound(b: &Build, what: &str) {
     assert_eq!(out.code, 0, "{what}: {out}");
 }
 
-/// Runs a command with each of some faults, on a copy of a store each, and hands what came of it to `check`, with the store left as
-/// it was then.
-fn with_faults(b: &Build, fault: &str, few: u64, words: &[&str], check: impl Fn(&Outcome, &str)) -> u64 {
+/// Runs a command with each of some faults, on a copy of a store each; it must end with `code`. Then `check` looks at the store as it
+/// was left.
+fn with_faults(b: &Build, (fault, code): (&str, i32), few: u64, words: &[&str], check: impl Fn(&str)) {
     let kept = b.path("kept");
     copy(&b.store(), &kept);
     let run = |at: u64| {
@@ -81,18 +84,24 @@ fn with_faults(b: &Build, fault: &str, few: u64, words: &[&str], check: impl Fn(
         let middle = low + (high - low) / 2;
         if hit(&run(middle)) { low = middle } else { high = middle }
     }
-    let mut tried = 0;
+    let (mut tried, mut reached) = (0, 0);
     let stride = (low / amount(few)).max(1);
     let mut at = 1 + (stride / 2).min(low.saturating_sub(1));
     while at <= low {
         let what = format!("{fault}@{at} of {low} in {}", words[0]);
-        check(&run(at), &what);
+        let out = run(at);
+        // How much is written in one commit differs from run to run, so the last points may not be reached; and what may be lost
+        // (a memo, the log of builds) may fail to be written. The store must be sound all the same.
+        if out.code != 0 {
+            assert_eq!(out.code, code, "{what}: {out}");
+            reached += 1;
+        }
+        check(&what);
         tried += 1;
         at += stride;
     }
     copy(&kept, &b.store());
-    assert!(tried > 0, "{fault} in {} was never reached", words[0]);
-    tried
+    assert!(reached > 0 && reached * 2 >= tried, "{fault} in {}: {reached} of {tried} reached", words[0]);
 }
 
 #[test]
@@ -104,8 +113,7 @@ fn a_build_that_dies_at_any_write_is_done_again() {
     std::fs::create_dir(b.store()).unwrap();
     let words = b.build_words();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    with_faults(&b, "die", 12, &words, |out, what| {
-        assert_eq!(out.code, -1, "{what}: {out}");
+    with_faults(&b, DIE, 12, &words, |what| {
         assert_sound(&b, what);
         b.run().ok();
         assert_eq!(id(&b), want, "{what}");
@@ -123,11 +131,8 @@ fn a_build_on_a_full_disk_fails_and_loses_nothing() {
     b.layercake(&["tag", "t", "before"]).ok();
     let words = b.build_words();
     let words: Vec<&str> = words.iter().map(String::as_str).chain(["--no-cache"]).collect();
-    for (fault, few) in [("full", 8), ("broken", 8)] {
-        with_faults(&b, fault, few, &words, |out, what| {
-            // What may be lost (a memo, the log of builds) may fail to be written.
-            let lost = fault == "broken" && out.code == 0;
-            assert!(out.code == 3 || lost, "{what}: {out}");
+    for fault in [("full", 3), ("broken", 3)] {
+        with_faults(&b, fault, 8, &words, |what| {
             assert_sound(&b, what);
             b.layercake(&["run", "--rm", "before", "cat", "/copy"]).ok();
             b.run().ok();
@@ -151,8 +156,7 @@ fn what_changes_a_store_may_die_at_any_write() {
         &["prune", "--all"],
         &["import", "saved.tar", "rootfs"],
     ] {
-        let tried = with_faults(&b, "die", 6, words, |out, what| {
-            assert_eq!(out.code, -1, "{what}: {out}");
+        with_faults(&b, DIE, 6, words, |what| {
             assert_sound(&b, what);
             // A command that was done before its last write has nothing left to do.
             let again = b.layercake(words);
@@ -162,7 +166,6 @@ fn what_changes_a_store_may_die_at_any_write() {
             assert_eq!(id(&b), want, "{what}");
             b.assert_clean("no process");
         });
-        assert!(tried >= 1, "{words:?}");
     }
 }
 
@@ -175,8 +178,7 @@ fn a_repair_may_die_at_any_write() {
     let objects = std::fs::read_dir(b.store().join("objects")).unwrap().flatten().map(|e| e.path());
     let object = objects.flat_map(|d| std::fs::read_dir(d).unwrap().flatten()).next().unwrap().path();
     std::fs::write(&object, "damaged").unwrap();
-    with_faults(&b, "die", 8, &["verify", "--repair"], |out, what| {
-        assert_eq!(out.code, -1, "{what}: {out}");
+    with_faults(&b, DIE, 8, &["verify", "--repair"], |what| {
         b.layercake(&["verify", "--repair"]).ok();
         assert_sound(&b, what);
         b.run().ok();
