@@ -103,7 +103,8 @@ static int failed(i64 r) {
 static void done(i64 r) {
     if (!failed(r)) say("ok\n");
 }
-static i64 open_at(const char *p, int flags, int mode) { return sys4(__NR_openat, AT_FDCWD, p, flags, mode); }
+/* A pipe is never waited for. */
+static i64 open_at(const char *p, int flags, int mode) { return sys4(__NR_openat, AT_FDCWD, p, flags | O_NONBLOCK, mode); }
 static void shut(i64 fd) { sys(__NR_close, fd, 0, 0); }
 
 static void attributes(const char *p, int flags) {
@@ -316,7 +317,7 @@ static void operation(int n, char **a) {
     } else if (is(a[0], "below")) {
         i64 d = open_at(p, O_PATH, 0);
         if (failed(d)) return;
-        contents(sys4(__NR_openat, d, n > 2 ? q : "a", O_RDONLY, 0));
+        contents(sys4(__NR_openat, d, n > 2 ? q : "a", O_RDONLY | O_NONBLOCK, 0));
         shut(d);
     } else if (is(a[0], "append")) done(write_to(p, O_CREAT | O_APPEND, "more\n"));
     else if (is(a[0], "write")) done(write_to(p, O_CREAT | O_TRUNC, n > 2 ? q : "text"));

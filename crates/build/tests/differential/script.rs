@@ -64,7 +64,8 @@ fn operation(r: &mut Rng, traits: &Traits) -> String {
         58 => format!("unnamed {d} {q}"),
         59 => format!("setcap {p} {}", r.below(3)),
         60 => format!("getcap {p}"),
-        61 => format!("fifo {p}"),
+        // Under a name that no shell opens: it would wait there for ever.
+        61 => format!("fifo {d}/pipe"),
         _ if traits.dynamic => {
             r.pick(&["exec /bin/dyn", "exec /bin/dyn", "exec /sbin/ldconfig", "exec /bin/host"]).into()
         }
@@ -108,7 +109,7 @@ fn command(r: &mut Rng) -> String {
         14 => format!("tar -cf - {d} | tar -tf - | sort"),
         15 => format!("cmp {p} {q} && echo same"),
         16 => format!("[ {p} -ef {q} ] && echo same"),
-        17 => format!("grep -r one {d} | sort"),
+        17 => format!("find {d} -type f -exec grep one {{}} + | sort"),
         18 => format!("mv {d} {d}.moved && ls -1 {d}.moved && mv {d}.moved {d}"),
         _ => format!("dd if={p} bs=1 count=2"),
     }

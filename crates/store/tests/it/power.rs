@@ -146,8 +146,10 @@ impl Record {
                 }
             }
             Change::FlushAll => {
-                let read = |name: String| Some((name.clone(), std::fs::read(root.join(&name)).ok()?));
-                self.events.push(Event::Flushed(self.fresh.drain(..).filter_map(read).collect()));
+                let read = |name: &String| Some((name.clone(), std::fs::read(root.join(name)).ok()?));
+                self.events.push(Event::Flushed(self.fresh.iter().filter_map(read).collect()));
+                // What is still staged may be written to while an earlier group is flushed.
+                self.fresh.retain(|name| name.starts_with("tmp/"));
                 return;
             }
             _ => {}
