@@ -198,7 +198,7 @@ impl Solver<'_> {
         };
         for (n, (tree, view)) in trees.iter().zip(&recorded.views).enumerate() {
             // Only files of the root have a meaning.
-            let meaning: &dyn Fn(&[u8], Id) -> _ = if n == 0 { &meaning } else { &|_, _| None };
+            let meaning: &(dyn Fn(&[u8], Id) -> _ + Sync) = if n == 0 { &meaning } else { &|_, _| None };
             if let Some(d) = first_difference(tree, view, meaning) {
                 return Ok(Some(Difference { view: n, ..d }));
             }
