@@ -21,8 +21,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use self::tools::{Cost, Tool, timed};
+use self::tools::Tool;
 use crate::sh::{self, Result};
+use crate::timing::{Cost, median, timed};
 
 const NAMES: [&str; 8] = ["noop", "edit", "cold", "gzip", "zstd", "stages", "steps", "version"];
 
@@ -172,15 +173,15 @@ impl Bench {
             let ours = self
                 .costs
                 .get(&(*n, Tool::Layercake.name().to_owned()))
-                .map(|c| middle(&sorted(c, |c| c.wall)));
+                .map(|c| median(c.iter().map(|c| c.wall.as_secs_f64())));
             println!(
                 "| {} | {tool} | {:.3} | {:.3}-{:.3} | {:.3} | {:.2} |",
                 NAMES[*n],
-                middle(&wall),
+                median(wall.iter().copied()),
                 wall.first().copied().unwrap_or_default(),
                 wall.last().copied().unwrap_or_default(),
-                middle(&sorted(costs, |c| c.cpu)),
-                middle(&wall) / ours.unwrap_or(f64::NAN)
+                median(costs.iter().map(|c| c.cpu.as_secs_f64())),
+                median(wall.iter().copied()) / ours.unwrap_or(f64::NAN)
             );
         }
     }
@@ -211,20 +212,9 @@ fn sorted(costs: &[Cost], of: impl Fn(&Cost) -> Duration) -> Vec<f64> {
     all
 }
 
-fn middle(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians() {
-        let cost = |ms| Cost { wall: Duration::from_millis(ms), cpu: Duration::ZERO };
-        assert_eq!(middle(&sorted(&[cost(30), cost(10), cost(20)], |c| c.wall)), 0.02);
-        assert_eq!(middle(&[]), 0.0);
-    }
 
     #[test]
     fn workloads_that_do_not_exist_are_named() {

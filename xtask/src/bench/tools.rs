@@ -2,17 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::sh::{self, Result};
-
-/// What a run cost.
-#[derive(Clone, Copy)]
-pub(super) struct Cost {
-    pub(super) wall: Duration,
-    /// User and system time of the program and all that it waited for.
-    pub(super) cpu: Duration,
-}
+use crate::sh;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tool {
@@ -60,31 +51,4 @@ impl Tool {
         let words: Vec<&str> = fixed.iter().copied().chain(more.iter().copied()).collect();
         self.command(dir, &[&words[..], &["-t", "bench", "-f", &file, &context]].concat())
     }
-}
-
-/// Processor time of all children that were waited for.
-fn children() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").map_err(|e| format!("cannot read /proc: {e}"))?;
-    let after = stat.rsplit(')').next().unwrap_or_default();
-    // proc(5): fields 16 and 17, in ticks; after the name come fields 3 and on. A tick is 10 ms.
-    let ticks: u64 = after.split_whitespace().skip(13).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 10))
-}
-
-/// Runs commands one after the other and times them together.
-pub(super) fn timed(commands: impl IntoIterator<Item = Command>) -> Result<Cost> {
-    let (begin, before) = (Instant::now(), children()?);
-    for mut command in commands {
-        let out = command.output().map_err(|e| format!("cannot start {:?}: {e}", command.get_program()))?;
-        if !out.status.success() {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let last: Vec<&str> = said.lines().rev().take(5).collect();
-            return Err(format!(
-                "{command:?}: {}\n{}",
-                out.status,
-                last.into_iter().rev().collect::<Vec<_>>().join("\n")
-            ));
-        }
-    }
-    Ok(Cost { wall: begin.elapsed(), cpu: children()?.saturating_sub(before) })
 }
