@@ -2,7 +2,7 @@
 //!
 //! The same RUN is built under `--view=fuse`, where all that it reads of its parent is served and written down, and under
 //! `--view=overlay`, where it has plain directories. Both take turns within each repetition, and medians are shown: the time of the step as
-//! the log of builds has it, and the processor time of the whole build, the server's threads included.
+//! the log of builds has it, and the processor time of the whole build, the step's and the server's.
 //!
 //! | workload | the step |
 //! |---|---|
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::sh::{self, Result};
-use crate::timing::{Cost, median, timed};
+use crate::timing::{Cost, median, timed_group};
 
 const NAMES: [&str; 6] = ["true", "gcc", "apt", "pip", "npm", "cat"];
 const VIEWS: [&str; 2] = ["overlay", "fuse"];
@@ -135,7 +135,8 @@ impl Lab {
         fs::write(context.join("Dockerfile"), text).map_err(|e| format!("cannot write: {e}"))?;
         let context = context.display().to_string();
         let view = format!("--view={view}");
-        let cost = timed([self.command(&["build", "-q", &view, &context])])?;
+        let group = format!("overhead-{}-{}", std::process::id(), view.trim_start_matches("--view="));
+        let cost = timed_group(&self.command(&["build", "-q", &view, &context]), &group)?;
         let account = self.layercake(&["explain", "--format", "json", &context])?;
         let account: serde_json::Value =
             serde_json::from_str(&account).map_err(|e| format!("explain gave no JSON: {e}"))?;

@@ -1,6 +1,7 @@
 //! Timing programs, their processor time with them.
 
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::sh::Result;
@@ -38,6 +39,35 @@ pub(crate) fn timed(commands: impl IntoIterator<Item = Command>) -> Result<Cost>
         }
     }
     Ok(Cost { wall: begin.elapsed(), cpu: children()?.saturating_sub(before) })
+}
+
+/// Like [`timed`], but with the processor time of everything that the command starts, whoever waits for it: of a control group of
+/// version 2. `name` is the group's.
+pub(crate) fn timed_group(command: &Command, name: &str) -> Result<Cost> {
+    let mounts =
+        std::fs::read_to_string("/proc/self/mounts").map_err(|e| format!("cannot read /proc: {e}"))?;
+    let groups = mounts.lines().map(|l| l.split(' ').collect::<Vec<_>>());
+    let root = groups.filter(|f| f.get(2) == Some(&"cgroup2")).find_map(|f| f.get(1).map(PathBuf::from));
+    let group = root.ok_or("there are no control groups of version 2 to measure with")?.join(name);
+    if !group.is_dir() {
+        std::fs::create_dir(&group).map_err(|e| format!("cannot make a control group: {e}"))?;
+    }
+    let usage = || -> Result<Duration> {
+        let stat =
+            std::fs::read_to_string(group.join("cpu.stat")).map_err(|e| format!("cannot read: {e}"))?;
+        let micros = stat.lines().find_map(|l| l.strip_prefix("usage_usec ")?.parse().ok());
+        micros.map(Duration::from_micros).ok_or_else(|| "cpu.stat tells no usage".into())
+    };
+    let before = usage()?;
+    let mut entered = Command::new("sh");
+    entered.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.join("cgroup.procs"));
+    entered.arg(command.get_program()).args(command.get_args());
+    entered.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let cost = timed([entered])?;
+    let cpu = usage()?.saturating_sub(before);
+    // Whoever is still there has ended with the next one.
+    let _ = std::fs::remove_dir(&group);
+    Ok(Cost { cpu, ..cost })
 }
 
 /// The middle one of some figures; of none, nothing that could be taken for a figure.
