@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use oci::digest::Hashing;
-use oci::tar::write_layer;
+use oci::tar::digest_layer;
 use oci::types::{History, ImageConfig};
 use oci::{Digest, Time};
-use store::{Store, TarOrigin};
+use store::Store;
 
 use crate::date::Base;
 use crate::error::BuildError;
@@ -186,18 +185,22 @@ fn diff_ids(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, BuildError>
         .collect())
 }
 
-/// The digest of the tar that our writer makes of a layer; found by writing it, if it is not known yet.
+/// The digest of the tar that our writer makes of a layer. If it is not known yet, the tar is hashed, from where it parts from one that
+/// was.
 pub fn diff_id(store: &Store, layer: &Digest) -> Result<Digest, BuildError> {
     if let Some((d, _)) = store.diff_id(layer)? {
         return Ok(d);
     }
     let index = store.layer(layer)?;
-    let mut out = Hashing::new(std::io::sink());
-    write_layer(&index, store, &mut out).map_err(|e| BuildError::Image {
+    // A mark that cannot be read is one that is not there: the tar is hashed from further back.
+    let mut known = |prefix: &Digest| store.tar_mark(prefix).ok().flatten();
+    let tar = digest_layer(&index, store, &mut known).map_err(|e| BuildError::Image {
         name: format!("layer {}", layer.short()),
         why: crate::images::chain_text(&e),
     })?;
-    let (_, digest, size) = out.finish();
-    store.set_diff_id(layer, &digest, size, TarOrigin::Written)?;
+    let digest = tar.digest;
+    let batch = store.batch();
+    batch.set_digested(layer, tar)?;
+    batch.commit(Vec::new(), Vec::new())?;
     Ok(digest)
 }

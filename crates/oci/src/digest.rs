@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 
 /// A sha256 digest.
@@ -159,6 +160,26 @@ impl Hasher {
     pub fn finish(self) -> Digest {
         Digest(self.inner.finalize().into())
     }
+
+    /// What is needed to go on from here, in another process: see [`Hasher::resume`].
+    ///
+    /// Sixteen bytes of a sha256 over the rest, the number of bytes added (little-endian), and the state as the `sha2` crate serializes it.
+    pub fn state(&self) -> Vec<u8> {
+        let mut rest = self.bytes.to_le_bytes().to_vec();
+        rest.extend_from_slice(&self.inner.serialize());
+        [&Digest::of(&rest).0[..16], &rest].concat()
+    }
+
+    /// The hasher that [`Hasher::state`] was asked of; `None` if the bytes are not what it gave.
+    pub fn resume(state: &[u8]) -> Option<Hasher> {
+        let (sum, rest) = state.split_at_checked(16)?;
+        if Digest::of(rest).0[..16] != *sum {
+            return None;
+        }
+        let (bytes, inner) = rest.split_first_chunk::<8>()?;
+        let inner = Sha256::deserialize(&inner.try_into().ok()?).ok()?;
+        Some(Hasher { inner, bytes: u64::from_le_bytes(*bytes) })
+    }
 }
 
 impl Write for Hasher {
@@ -184,9 +205,19 @@ impl<T> Hashing<T> {
         Hashing { inner, hasher: Hasher::new() }
     }
 
+    /// Wraps a reader or writer; what passes is added to what the hasher has.
+    pub fn resume(inner: T, hasher: Hasher) -> Hashing<T> {
+        Hashing { inner, hasher }
+    }
+
     /// Bytes that passed so far.
     pub fn bytes(&self) -> u64 {
         self.hasher.bytes()
+    }
+
+    /// The running digest.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
     }
 
     /// The wrapped value, the digest and the number of bytes that passed.
@@ -239,6 +270,34 @@ mod tests {
             assert!(matches!(bad.parse::<Digest>(), Err(DigestError::Syntax(_))), "{bad}");
         }
         assert_eq!(format!("sha512:{hex}").parse::<Digest>(), Err(DigestError::Algorithm("sha512".into())));
+    }
+
+    #[test]
+    fn a_state_can_be_gone_on_with() {
+        for length in [0, 1, 63, 64, 65, 1000] {
+            let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let mut h = Hasher::new();
+            h.update(&bytes);
+            let mut again = Hasher::resume(&h.state()).unwrap();
+            assert_eq!(again.bytes(), length);
+            again.update(b"more");
+            assert_eq!(again.finish(), Digest::of(&[&bytes, &b"more"[..]].concat()));
+        }
+        assert!(Hasher::resume(b"").is_none());
+    }
+
+    /// States are kept in stores: who reads them another way than they were written would make wrong digests.
+    #[test]
+    fn states_of_earlier_versions_mean_the_same() {
+        let kept = "482f5d77022da9a1fb0bd66d2908c4c364000000000000001cb85bdf26061ee894a845fb310fd44f16685eb2c199d4d6294990ab665e6300\
+                    0100000000000000246161616161616161616161616161616161616161616161616161616161616161616161610000000000000000\
+                    00000000000000000000000000000000000000";
+        let bytes: Vec<u8> =
+            (0..kept.len() / 2).map(|i| u8::from_str_radix(&kept[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let mut h = Hasher::resume(&bytes).unwrap();
+        h.update(b"b");
+        let whole = [vec![b'a'; 100], vec![b'b']].concat();
+        assert_eq!((h.bytes(), h.finish()), (101, Digest::of(&whole)));
     }
 
     #[test]

@@ -358,36 +358,8 @@ impl LayerIndex {
         put(&mut out, self.entries.len() as u64);
         let mut before: &[u8] = &[];
         for e in &self.entries {
-            let shared = before.iter().zip(&e.path).take_while(|(a, b)| a == b).count();
-            put(&mut out, shared as u64);
-            put_bytes(&mut out, &e.path[shared..]);
+            put_entry(&mut out, before, e);
             before = &e.path;
-            out.push(tag(&e.kind));
-            if !matches!(e.kind, Kind::Whiteout) {
-                put(&mut out, u64::from(e.attrs.mode));
-                put(&mut out, u64::from(e.attrs.uid));
-                put(&mut out, u64::from(e.attrs.gid));
-                let s = e.attrs.mtime.secs;
-                put(&mut out, ((s << 1) ^ (s >> 63)) as u64);
-                put(&mut out, u64::from(e.attrs.mtime.nanos));
-            }
-            match &e.kind {
-                Kind::File { size, digest } => {
-                    put(&mut out, *size);
-                    out.extend_from_slice(digest.as_bytes());
-                }
-                Kind::HardLink { target } | Kind::Symlink { target } => put_bytes(&mut out, target),
-                Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
-                    put(&mut out, u64::from(*major));
-                    put(&mut out, u64::from(*minor));
-                }
-                Kind::Directory { .. } | Kind::Fifo | Kind::Whiteout => {}
-            }
-            put(&mut out, e.attrs.xattrs.len() as u64);
-            for (name, value) in &e.attrs.xattrs {
-                put_bytes(&mut out, name);
-                put_bytes(&mut out, value);
-            }
         }
         let id = Digest::of(&out);
         out.extend_from_slice(id.as_bytes());
@@ -464,6 +436,39 @@ fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
         attrs.xattrs.push((name, r.bytes()?.to_vec()));
     }
     Some(Entry { path, kind, attrs })
+}
+
+/// Encodes an entry that follows the path `before`.
+pub(crate) fn put_entry(out: &mut Vec<u8>, before: &[u8], e: &Entry) {
+    let shared = before.iter().zip(&e.path).take_while(|(a, b)| a == b).count();
+    put(out, shared as u64);
+    put_bytes(out, &e.path[shared..]);
+    out.push(tag(&e.kind));
+    if !matches!(e.kind, Kind::Whiteout) {
+        put(out, u64::from(e.attrs.mode));
+        put(out, u64::from(e.attrs.uid));
+        put(out, u64::from(e.attrs.gid));
+        let s = e.attrs.mtime.secs;
+        put(out, ((s << 1) ^ (s >> 63)) as u64);
+        put(out, u64::from(e.attrs.mtime.nanos));
+    }
+    match &e.kind {
+        Kind::File { size, digest } => {
+            put(out, *size);
+            out.extend_from_slice(digest.as_bytes());
+        }
+        Kind::HardLink { target } | Kind::Symlink { target } => put_bytes(out, target),
+        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+            put(out, u64::from(*major));
+            put(out, u64::from(*minor));
+        }
+        Kind::Directory { .. } | Kind::Fifo | Kind::Whiteout => {}
+    }
+    put(out, e.attrs.xattrs.len() as u64);
+    for (name, value) in &e.attrs.xattrs {
+        put_bytes(out, name);
+        put_bytes(out, value);
+    }
 }
 
 fn tag(kind: &Kind) -> u8 {

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use oci::content::ContentSink;
+use oci::tar::{Digested, Mark};
 use oci::{Digest, LayerIndex};
 
 use crate::Store;
@@ -37,6 +38,8 @@ pub(crate) struct Collected {
     pub(crate) dirs: std::collections::BTreeSet<Dir>,
     pub(crate) tars: Vec<(Digest, Digest, u64, TarOrigin)>,
     pub(crate) tar_blobs: Vec<(Digest, TarBlob)>,
+    /// Marks of tars that are in `tars`.
+    pub(crate) tar_marks: Vec<(Digest, Mark)>,
     pub(crate) images: Vec<ImageRecord>,
     pub(crate) tags: Vec<Tag>,
     closed: bool,
@@ -161,6 +164,12 @@ impl Batch {
     ) -> Result<()> {
         self.sink.need(Key::layer(layer))?;
         self.sink.collect(|c| c.tars.push((*diff_id, *layer, tar_size, origin)))
+    }
+
+    /// [`Batch::set_diff_id`] for the tar that our writer makes of a layer, with where another digest may go on from.
+    pub fn set_digested(&self, layer: &Digest, tar: Digested) -> Result<()> {
+        self.set_diff_id(layer, &tar.digest, tar.size, TarOrigin::Written)?;
+        self.sink.collect(|c| c.tar_marks.extend(tar.marks.into_iter().map(|m| (tar.digest, m))))
     }
 
     /// Remembers that a blob unpacks to the tar `diff_id`.

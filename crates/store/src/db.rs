@@ -81,6 +81,12 @@ const MIGRATIONS: &[&str] = &[
         size INTEGER NOT NULL,
         bytes BLOB NOT NULL);",
     ),
+    // Named by what the tar holds before them (`oci::tar::marks`); the tar that they were made for takes them with it.
+    "CREATE TABLE tar_marks (
+        prefix BLOB PRIMARY KEY,
+        diff_id BLOB NOT NULL REFERENCES tars (diff_id) ON DELETE CASCADE,
+        state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX tar_marks_diff_id ON tar_marks (diff_id);",
 ];
 
 /// What a query can fail with.

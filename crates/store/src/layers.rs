@@ -167,6 +167,11 @@ impl Store {
         core.query(|db| db.written_tar(layer))
     }
 
+    /// A hasher's state, by the name of the mark: see [`oci::tar::marks`].
+    pub fn tar_mark(&self, prefix: &Digest) -> Result<Option<Vec<u8>>> {
+        self.core().query(|db| db.tar_mark(prefix))
+    }
+
     /// The blobs that unpack to the tar `diff_id`.
     pub fn tar_blobs(&self, diff_id: &Digest) -> Result<Vec<TarBlob>> {
         let core = self.core();

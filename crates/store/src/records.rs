@@ -142,6 +142,9 @@ impl Core {
                 for (diff_id, layer, size, origin) in &pending.collected.tars {
                     tx.put_tar(diff_id, layer, Some(*size), *origin)?;
                 }
+                for (diff_id, mark) in &pending.collected.tar_marks {
+                    tx.put_tar_mark(diff_id, mark)?;
+                }
                 for (diff_id, blob) in &pending.collected.tar_blobs {
                     tx.put_tar_blob(diff_id, blob)?;
                 }

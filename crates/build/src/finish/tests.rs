@@ -1,8 +1,12 @@
-//! Histories that do not have one entry for each layer.
+//! Histories that do not have one entry for each layer; diff IDs.
 
+use oci::index::Attrs;
+use oci::tar::write_layer;
 use oci::types::{History, ImageConfig};
+use oci::{Digest, Entry, Kind, LayerIndex};
+use store::Store;
 
-use super::pad_history;
+use super::{diff_id, pad_history};
 
 /// Pads a history (`x` has a layer, `-x` has none) for these titles; the result in the same form.
 fn padded(history: &[&str], titles: &[&str]) -> Vec<String> {
@@ -30,4 +34,34 @@ fn every_layer_has_one_entry() {
     assert_eq!(padded(&[], &["", ""]), ["?", "?"]);
     // More entries than layers: the last ones have none.
     assert_eq!(padded(&["a", "b", "-e", "c"], &["x"]), ["a", "-b", "-e", "-c"]);
+}
+
+#[test]
+fn a_layer_that_begins_as_another_has_the_digest_of_its_own_tar() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let layer = |last: &[u8]| {
+        let batch = store.batch();
+        let mut entries = Vec::new();
+        for (path, bytes) in [("a", &vec![b'a'; 5 << 20][..]), ("b", last)] {
+            let digest = batch.add_bytes(bytes).unwrap();
+            let kind = Kind::File { size: bytes.len() as u64, digest };
+            entries.push(Entry { path: path.into(), kind, attrs: Attrs::default() });
+        }
+        let index = LayerIndex::from_entries(entries).unwrap();
+        let id = batch.add_layer(&index).unwrap();
+        batch.commit(vec![], vec![]).unwrap();
+        let mut tar = Vec::new();
+        write_layer(&index, &store, &mut tar).unwrap();
+        (id, Digest::of(&tar))
+    };
+    let (first, tar) = layer(b"first");
+    assert_eq!(diff_id(&store, &first).unwrap(), tar);
+    store.flush().unwrap();
+    let (second, tar) = layer(b"second");
+    store.flush().unwrap();
+    // Nothing of the first file is read again: it might as well be gone.
+    let hex = Digest::of(&vec![b'a'; 5 << 20]).hex();
+    std::fs::remove_file(store.root().join("objects").join(&hex[..2]).join(&hex[2..])).unwrap();
+    assert_eq!(diff_id(&store, &second).unwrap(), tar);
 }

@@ -20,6 +20,7 @@
 pub mod archive;
 pub mod error;
 mod header;
+pub mod marks;
 mod pax;
 pub mod read;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod write;
 
 pub use archive::{Archive, Limits, Member, Type};
 pub use error::{Problem, TarError};
+pub use marks::{Digested, Mark, digest_layer};
 pub use read::{
     Located, NO_MEMBER, ReadOptions, read_archive, read_layer, read_layer_located, read_layer_with,
 };

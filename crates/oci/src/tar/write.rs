@@ -84,27 +84,40 @@ pub fn write_layer_with(
     out: impl Write,
     options: &WriteOptions,
 ) -> Result<(), WriteError> {
-    let mut writer = LayerWriter { out, content, options, buf: vec![0; PIECE] };
-    for entry in index.entries() {
-        writer.entry(entry)?;
-    }
-    writer.write(&[0; 2 * BLOCK])?;
-    writer.out.flush().map_err(WriteError::Write)
+    let mut writer = LayerWriter::new(out, content, options);
+    index.entries().iter().try_for_each(|entry| writer.entry(entry))?;
+    writer.finish().map(drop)
 }
 
-struct LayerWriter<'a, W> {
+/// Writes a layer entry by entry. What it writes for an entry depends on nothing else: [`super::marks`] needs that.
+pub(super) struct LayerWriter<'a, W> {
     out: W,
     content: &'a dyn Content,
     options: &'a WriteOptions,
     buf: Vec<u8>,
 }
 
-impl<W: Write> LayerWriter<'_, W> {
+impl<'a, W: Write> LayerWriter<'a, W> {
+    pub(super) fn new(out: W, content: &'a dyn Content, options: &'a WriteOptions) -> LayerWriter<'a, W> {
+        LayerWriter { out, content, options, buf: vec![0; PIECE] }
+    }
+
+    pub(super) fn out(&self) -> &W {
+        &self.out
+    }
+
+    /// Writes the end, and gives back what it was written to.
+    pub(super) fn finish(mut self) -> Result<W, WriteError> {
+        self.write(&[0; 2 * BLOCK])?;
+        self.out.flush().map_err(WriteError::Write)?;
+        Ok(self.out)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.out.write_all(bytes).map_err(WriteError::Write)
     }
 
-    fn entry(&mut self, e: &Entry) -> Result<(), WriteError> {
+    pub(super) fn entry(&mut self, e: &Entry) -> Result<(), WriteError> {
         // Whatever is below such a name is refused with it: the parents of entries are names, too.
         if e.path.split(|&c| c == b'/').any(|part| part.starts_with(WHITEOUT)) {
             return Err(WriteError::WhiteoutName(show(&e.path)));

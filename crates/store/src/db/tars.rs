@@ -1,6 +1,7 @@
-//! Tables `tars` and `tar_blobs`.
+//! Tables `tars`, `tar_blobs` and `tar_marks`.
 
 use oci::Digest;
+use oci::tar::Mark;
 use rusqlite::{OptionalExtension, params};
 
 use super::{Db, DbResult, Tx, number};
@@ -28,6 +29,11 @@ impl Db {
             Ok(TarBlob { media_type: row.get(0)?, digest, size: number(row, 2)? })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(crate) fn tar_mark(&self, prefix: &Digest) -> DbResult<Option<Vec<u8>>> {
+        let mut query = self.conn.prepare_cached("SELECT state FROM tar_marks WHERE prefix = ?1")?;
+        Ok(query.query_row([prefix.as_bytes()], |row| row.get(0)).optional()?)
     }
 
     /// Every tar and its layer.
@@ -85,6 +91,16 @@ impl Tx<'_> {
                 blob.media_type,
                 i64::try_from(blob.size).unwrap_or(i64::MAX),
             ])?;
+        Ok(())
+    }
+
+    /// Adds a mark of a tar that is there. One that is known already stays with its tar.
+    pub(crate) fn put_tar_mark(&self, diff_id: &Digest, mark: &Mark) -> DbResult<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO tar_marks (prefix, diff_id, state) VALUES (?1, ?2, ?3) ON CONFLICT (prefix) DO NOTHING",
+            )?
+            .execute(params![mark.prefix.as_bytes(), diff_id.as_bytes(), mark.state])?;
         Ok(())
     }
 

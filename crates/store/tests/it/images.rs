@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use oci::Digest;
-use store::{Store, StoreError, TarBlob, TarOrigin};
+use oci::tar::{Digested, Mark};
+use store::{Policy, Store, StoreError, TarBlob, TarOrigin};
 
 use crate::{layer_of, open, put_image};
 
@@ -104,4 +105,30 @@ fn a_layer_may_have_several_tars_and_only_ours_is_its_diff_id() {
     check(&store, Some((ours, 1024)));
     store.flush().unwrap();
     check(&Store::open(store.root()).unwrap(), Some((ours, 1024)));
+}
+
+#[test]
+fn marks_of_a_tar_go_with_it() {
+    let (_dir, store) = open();
+    let batch = store.batch();
+    batch.add_bytes(b"x").unwrap();
+    let layer = batch.add_layer(&layer_of("f", b"x")).unwrap();
+    let mark = |name: &[u8], state: &[u8]| Mark { prefix: Digest::of(name), state: state.to_vec() };
+    let marks = vec![mark(b"first", b"1"), mark(b"second", b"2")];
+    batch.set_digested(&layer, Digested { digest: Digest::of(b"tar"), size: 1024, marks }).unwrap();
+    batch.commit(vec![], vec![]).unwrap();
+    // Another layer that begins alike: what is known stays.
+    let other = Digested { digest: Digest::of(b"tar 2"), size: 9, marks: vec![mark(b"first", b"3")] };
+    let batch = store.batch();
+    let alike = batch.add_layer(&layer_of("g", b"x")).unwrap();
+    batch.set_digested(&alike, other).unwrap();
+    batch.commit(vec![], vec![]).unwrap();
+    store.flush().unwrap();
+    let state = |name: &[u8]| store.tar_mark(&Digest::of(name)).unwrap();
+    assert_eq!(state(b"first").as_deref(), Some(&b"1"[..]));
+    assert_eq!(state(b"second").as_deref(), Some(&b"2"[..]));
+    assert_eq!(state(b"third"), None);
+    assert_eq!(store.diff_id(&layer).unwrap().map(|(d, _)| d), Some(Digest::of(b"tar")));
+    store.gc(&Policy::default(), false).unwrap();
+    assert_eq!((state(b"first"), state(b"second")), (None, None));
 }
