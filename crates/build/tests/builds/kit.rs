@@ -54,9 +54,14 @@ impl World {
         std::fs::write(at, text).expect("a file of the context");
     }
 
+    /// A path of the base.
+    pub(crate) fn base(&self, path: &str) -> PathBuf {
+        self.root.path().join("base").join(path)
+    }
+
     /// Writes a file of the base.
     pub(crate) fn write_base(&self, path: &str, text: &str) {
-        let at = self.root.path().join("base").join(path);
+        let at = self.base(path);
         std::fs::create_dir_all(at.parent().expect("it lies in the base")).expect("its directory");
         std::fs::write(at, text).expect("a file of the base");
     }
@@ -73,11 +78,21 @@ impl World {
     }
 
     pub(crate) fn build_with(&self, dockerfile: &str, change: impl FnOnce(&mut Options)) -> Built {
-        let recorder = Recorder::default();
-        let result = self.build_until(dockerfile, change, Arc::new(AtomicBool::new(false)), &recorder);
+        self.build_into(&self.store, dockerfile, change)
+    }
+
+    /// The same with another store.
+    pub(crate) fn build_into(
+        &self,
+        store: &Store,
+        dockerfile: &str,
+        change: impl FnOnce(&mut Options),
+    ) -> Built {
+        let (recorder, cancel) = (Recorder::default(), Arc::new(AtomicBool::new(false)));
+        let result = build::build(store, None, &self.request(dockerfile, change), &recorder, cancel);
         // As the program does when a build has ended.
-        self.store.flush().expect("the store takes all");
-        Built { result, events: recorder.events(), store: self.store.clone() }
+        store.flush().expect("the store takes all");
+        Built { result, events: recorder.events(), store: store.clone() }
     }
 
     pub(crate) fn build_until(

@@ -3,6 +3,7 @@
 //! This program is the builder and each step's first process. Needs root and a static busybox; without them it says so and passes.
 
 mod cache;
+mod fixed;
 mod forecast;
 mod graph;
 mod kit;
@@ -24,9 +25,17 @@ fn main() {
         sandbox::init_main([]);
     }
     let mut out = std::io::stdout();
-    let all =
-        [graph::CASES, cache::CASES, sound::CASES, steps::CASES, views::CASES, why::CASES, forecast::CASES]
-            .concat();
+    let all = [
+        graph::CASES,
+        cache::CASES,
+        sound::CASES,
+        fixed::CASES,
+        steps::CASES,
+        views::CASES,
+        why::CASES,
+        forecast::CASES,
+    ]
+    .concat();
     if args.iter().any(|a| a == "--list") {
         // What nextest asks for, once for all tests and once for the ignored ones, of which there are none.
         for (name, _) in all.iter().filter(|_| !args.iter().any(|a| a == "--ignored")) {
