@@ -13,7 +13,7 @@
 //! | | `script` | name and digest of a heredoc script | |
 //! | | `cache` | `chain` with `RUN --cache=chain` | so that what was taken by another rule is none of its results |
 //! | | `salt` | as given by the caller of a build | keeps builds apart that are made to try something out |
-//! | | `barrier` | digest of what the stage's ADDs downloaded so far | a common way to make a step run again |
+//! | | `barrier` | digest of what the stage's ADDs downloaded so far, of git sources also the commit | a common way to make a step run again |
 //! | COPY, ADD | `sources` | digest of what is selected, in order | not times, not where the context lies |
 //! | | `dest`, `chown`, `chmod`, `parents`, `link`, `unpack`, `exclude` | as given, expanded | |
 //! | | `epoch` | SOURCE_DATE_EPOCH: the time of new directories and heredocs | |

@@ -32,6 +32,8 @@ pub(crate) struct Checkout {
     pub(crate) layer: Arc<LayerIndex>,
     /// When the commit was made.
     pub(crate) committed: Time,
+    /// Which commit it is; with a `.git` that is kept, the annotated tag that names it.
+    pub(crate) commit: String,
 }
 
 const KIND: &str = "git";
@@ -83,7 +85,8 @@ impl Fetcher<'_> {
         }
         if let Some(known) = self.recall(KIND, &inputs)? {
             let at = known.facts.get("committed").and_then(Value::as_i64);
-            return Ok(Checkout { layer: known.layer, committed: Time::from_secs(at.unwrap_or(0)) });
+            let committed = Time::from_secs(at.unwrap_or(0));
+            return Ok(Checkout { layer: known.layer, committed, commit: commit.clone() });
         }
         let began = Instant::now();
         fetch(&run, git, &resolved)?;
@@ -130,7 +133,8 @@ impl Fetcher<'_> {
             batch.reuse(&digest)?;
         }
         self.remember(KIND, &inputs, facts, &layer, batch, began)?;
-        Ok(Checkout { layer: Arc::new(layer), committed: Time::from_secs(committed) })
+        let committed = Time::from_secs(committed);
+        Ok(Checkout { layer: Arc::new(layer), committed, commit: commit.clone() })
     }
 
     /// Configuration by environment: what secrets say.

@@ -12,7 +12,7 @@ use crate::archive;
 use crate::context::Context;
 use crate::copy::{CopyError, Source, Spec, Work, select};
 use crate::error::BuildError;
-use crate::key::{Key, key};
+use crate::key::{Key, chain, key};
 use crate::plan::{Copy, CopySource, Start, Step};
 use crate::solve::{Ran, Solver};
 use crate::state::State;
@@ -34,6 +34,8 @@ pub(crate) struct PreparedCopy<'p> {
     /// Objects made for heredocs and downloads; they go with the step's own.
     batch: std::sync::Mutex<Option<store::Batch>>,
     pub(super) key: Key,
+    /// What it downloads: its key, and the commits of repositories, which may move while the files that are taken stay.
+    pub(super) downloaded: Option<Digest>,
 }
 
 /// A tree with one file in its root.
@@ -66,6 +68,7 @@ impl<'p> PreparedCopy<'p> {
             }),
         };
         let mut opened = Vec::new();
+        let mut commits = Vec::new();
         for source in &copy.sources {
             opened.push(match source {
                 CopySource::Path(path) => {
@@ -99,6 +102,7 @@ impl<'p> PreparedCopy<'p> {
                         batch.reuse(&digest)?;
                     }
                     let tree = Tree::from_layers([&*checkout.layer]).unwrap_or_default();
+                    commits.push(checkout.commit);
                     Opened { tree: Arc::new(tree), path: "/", context: None, local: false, wildcards: false }
                 }
             });
@@ -130,7 +134,13 @@ impl<'p> PreparedCopy<'p> {
         if copy.sources.iter().any(|s| matches!(s, CopySource::Git(g) if g.commit_times)) {
             inputs.insert("times".into(), json!("commit"));
         }
-        Ok(PreparedCopy { copy, opened, batch: std::sync::Mutex::new(Some(batch)), key: key(inputs) })
+        let key = key(inputs);
+        let downloads =
+            copy.sources.iter().any(|s| matches!(s, CopySource::Http { .. } | CopySource::Git(_)));
+        let downloaded = downloads.then(|| {
+            commits.iter().fold(key.digest, |below, commit| chain(&below, &Digest::of(commit.as_bytes())))
+        });
+        Ok(PreparedCopy { copy, opened, batch: std::sync::Mutex::new(Some(batch)), key, downloaded })
     }
 
     pub(super) fn execute(&self, solver: &Solver<'_>, parent: &State) -> Result<Ran, BuildError> {

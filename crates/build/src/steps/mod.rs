@@ -3,7 +3,8 @@
 //! # Barriers
 //!
 //! People put an ADD of a URL or of a git repository above a RUN to have it run again when what lies there changed, although the RUN
-//! reads nothing of it. So the digest of everything that a stage has downloaded so far is part of the key of its later RUNs.
+//! reads nothing of it. So the digest of everything that a stage has downloaded so far is part of the key of its later RUNs. Of a
+//! repository the commit counts as well: the RUN may be a clone of it, which brings more than the files that the ADD takes.
 
 mod copy;
 mod run;
@@ -15,7 +16,7 @@ pub(crate) use self::run::{PreparedRun, cache_ids};
 use crate::error::BuildError;
 use crate::events::StepId;
 use crate::key::{EMPTY_CHAIN, Key, chain};
-use crate::plan::{CopySource, Stage, Step, StepKind};
+use crate::plan::{Stage, Step, StepKind};
 use crate::solve::{Ran, Solver};
 use crate::state::State;
 
@@ -65,8 +66,8 @@ impl<'a> Solver<'a> {
             StepKind::Workdir(w) => Prepared::Workdir(workdir::PreparedWorkdir::new(w, self.plan.epoch)),
             StepKind::Copy(c) => {
                 let prepared = copy::PreparedCopy::new(self, step, c)?;
-                if c.sources.iter().any(|s| matches!(s, CopySource::Http { .. } | CopySource::Git(_))) {
-                    *barrier = Some(chain(&barrier.unwrap_or(EMPTY_CHAIN), &prepared.key.digest));
+                if let Some(downloaded) = &prepared.downloaded {
+                    *barrier = Some(chain(&barrier.unwrap_or(EMPTY_CHAIN), downloaded));
                 }
                 Prepared::Copy(Box::new(prepared))
             }

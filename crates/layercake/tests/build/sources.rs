@@ -152,6 +152,50 @@ fn repositories() {
 }
 
 #[test]
+fn a_branch_that_moves_makes_later_steps_run() {
+    let Some(lab) = Lab::rooted() else { return };
+    repository(&lab);
+    let (work, bare) = (lab.path("work"), lab.at("repos/repo.git"));
+    let web = Web::git(lab.path("repos"));
+    // The directory has files that only the first commit wrote; no RUN reads any.
+    let text = format!(
+        "FROM base AS other\nRUN echo 0\nFROM base\nRUN echo 1\nADD {}/repo.git#main:sub /sub/\nRUN echo 2\nRUN echo 3\nCOPY --from=other /etc /other\n",
+        web.url
+    );
+    let build = || {
+        let log = lab.dockerfile(&text, &[]).ok().stderr;
+        let ran = ["0", "1", "2", "3"].map(|n| {
+            let step = log.lines().find_map(|l| l.strip_suffix(&format!("RUN echo {n}"))?.split(' ').next());
+            let step = step.unwrap_or_else(|| panic!("RUN echo {n} is not in {log}"));
+            log.lines().any(|l| l.starts_with(&format!("{step} DONE")))
+        });
+        (ran, log)
+    };
+    assert_eq!(build().0, [true; 4]);
+    assert_eq!(build().0, [false; 4], "the branch is where it was");
+    let push = |message: &str| {
+        sh(&work, "git", &["commit", "-q", "--allow-empty", "-am", message]);
+        sh(&work, "git", &["push", "-q", &bare, "main"]);
+    };
+    lab.file("work/sub/inner", "changed");
+    push("3");
+    let (ran, log) = build();
+    assert_eq!(ran, [false, false, true, true], "{log}");
+    assert!(log.contains("(ran: its download above it changed)"), "{log}");
+    assert_eq!(build().0, [false; 4], "the branch is where it was");
+    // A commit that changes nothing of what is taken: a clone below would bring it all the same.
+    lab.file("work/file", "three");
+    push("4");
+    let (ran, log) = build();
+    assert_eq!(ran, [false, false, true, true], "{log}");
+    push("5, and nothing");
+    assert_eq!(build().0, [false, false, true, true]);
+    // Another branch is no move of this one.
+    sh(&work, "git", &["push", "-q", &bare, "main:elsewhere"]);
+    assert_eq!(build().0, [false; 4]);
+}
+
+#[test]
 fn submodules() {
     let lab = Lab::new();
     repository(&lab);
