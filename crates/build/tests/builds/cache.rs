@@ -13,6 +13,8 @@ pub(crate) const CASES: &[Case] = &[
     ("what_counts_for_a_run", what_counts_for_a_run),
     ("what_counts_for_a_copy", what_counts_for_a_copy),
     ("a_pruned_layer_is_made_again", a_pruned_layer_is_made_again),
+    ("records_of_a_step_are_bounded_and_the_oldest_go", records_of_a_step_are_bounded_and_the_oldest_go),
+    ("of_several_results_that_fit_the_newest_is_taken", of_several_results_that_fit_the_newest_is_taken),
     ("no_cache_runs_all", no_cache_runs_all),
     ("an_epoch_makes_images_equal_in_all_stores", an_epoch_makes_images_equal_in_all_stores),
 ];
@@ -146,6 +148,47 @@ fn a_pruned_layer_is_made_again() {
     let again = w.build(text);
     assert_eq!(again.steps()[0], "ran");
     assert_eq!(again.text("y"), "1\n");
+}
+
+fn records_of_a_step_are_bounded_and_the_oldest_go() {
+    let w = World::new();
+    let text = "FROM base\nCOPY in /in\nRUN cat /in/read > /out";
+    let build = |read: usize, unread: &str| {
+        w.write("in/read", &format!("{read}"));
+        w.write("in/unread", unread);
+        let b = w.build(text);
+        let key = b
+            .outcome()
+            .account
+            .steps()
+            .find_map(|(_, s)| s.key.filter(|_| s.kind == "run"))
+            .expect("a step has a key");
+        assert_eq!(b.text("out"), format!("{read}"));
+        (b.steps().pop().expect("a step"), w.store.records(&key, 1000).expect("records").len())
+    };
+    for n in 0..20 {
+        assert_eq!(build(n, "same"), ("ran".into(), 16.min(n + 1)), "{n}");
+    }
+    assert_eq!(build(19, "other"), ("observed".into(), 16), "the newest is there");
+    assert_eq!(build(6, "other"), ("observed".into(), 16), "and the fourteenth");
+    assert_eq!(build(2, "other"), ("ran".into(), 16), "the oldest are gone");
+}
+
+fn of_several_results_that_fit_the_newest_is_taken() {
+    let w = World::new();
+    w.write("in/read", "1");
+    // What it makes does not follow from what it sees.
+    let text = "FROM base\nCOPY in /in\nRUN cat /in/read /proc/sys/kernel/random/uuid > /out";
+    let build = |unread: &str, afresh: bool| {
+        w.write("in/unread", unread);
+        let b = w.build_with(text, |o| o.choices.no_cache = afresh);
+        (b.steps().pop().expect("a step"), b.text("out"))
+    };
+    let (first, second) = (build("1", true), build("2", true));
+    assert!(first.1 != second.1 && second.0 == "ran");
+    assert_eq!(build("3", false), ("observed".into(), second.1));
+    // On the parent that it ran on it is the earlier one all the same.
+    assert_eq!(build("1", false), ("cached".into(), first.1));
 }
 
 fn no_cache_runs_all() {
