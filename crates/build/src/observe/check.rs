@@ -30,11 +30,11 @@ pub fn first_difference(tree: &Tree, view: &Observed, meaning: Meaning<'_>) -> O
     Some(Difference { view: 0, path: show(&o.path), how: how.to_owned() })
 }
 
+/// Looks for the first of some facts that does not hold: its number among them, and how.
+type Look<'a> = dyn Fn(&[Observation]) -> Option<(usize, &'static str)> + Sync + 'a;
+
 /// What `first` finds first in `facts`, where it may be given any part of them.
-fn in_parts<'o>(
-    facts: &'o [Observation],
-    first: &(dyn Fn(&[Observation]) -> Option<(usize, &'static str)> + Sync),
-) -> Option<(&'o Observation, &'static str)> {
+fn in_parts<'o>(facts: &'o [Observation], first: &Look<'_>) -> Option<(&'o Observation, &'static str)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let parts = (facts.len() / PART).clamp(1, threads);
     let size = facts.len().div_ceil(parts).max(1);

@@ -1,4 +1,4 @@
-/* Reaches files in the ways that programs have, and writes down what it learned: see fixed.rs.
+/* Reaches files in the ways that programs have, and writes down what it learned: see ../fixed.rs.
  *
  *     reach FILE OPERATION [ARGUMENT...] [, OPERATION ...]     the answers go to FILE, after the last operation
  *     reach mark                                               prints the mark of this program
