@@ -19,6 +19,10 @@ use crate::sys::lock;
 /// Records of one step key that are kept.
 pub(crate) const KEPT: usize = 16;
 
+/// Records of one result that may push out those of others. A step that is reused on one new parent after the other leaves a record each time,
+/// and the result of another branch is wanted again when that branch is.
+pub(crate) const KEPT_OF_LAYER: usize = 4;
+
 /// A use this much later than the one on record, in seconds, is written down.
 const USE_STEP: i64 = 3600;
 

@@ -4,7 +4,7 @@ use oci::{Digest, Time};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Db, DbError, DbResult, Tx, number};
-use crate::records::{KEPT, MAX_LOG, MAX_OBSERVATIONS, NewRecord, Record};
+use crate::records::{KEPT, KEPT_OF_LAYER, MAX_LOG, MAX_OBSERVATIONS, NewRecord, Record};
 
 const COLUMNS: &str = "id, key, parent, layer, chain, created_secs, created_nanos, last_used, duration_ms, inputs, has_observations, notes";
 
@@ -123,10 +123,13 @@ impl Tx<'_> {
             self.put_data(id, OBSERVATIONS, observations)?;
         }
         tx.prepare_cached(
-            "DELETE FROM records WHERE key = ?1 AND id NOT IN
-             (SELECT id FROM records WHERE key = ?1 ORDER BY id DESC LIMIT ?2)",
+            "DELETE FROM records WHERE key = ?1 AND id NOT IN (
+                SELECT id FROM (
+                    SELECT id, row_number() OVER (PARTITION BY layer ORDER BY id DESC) AS nth
+                    FROM records WHERE key = ?1)
+                ORDER BY nth > ?3, id DESC LIMIT ?2)",
         )?
-        .execute(params![key, KEPT as i64])?;
+        .execute(params![key, KEPT as i64, KEPT_OF_LAYER as i64])?;
         Ok(())
     }
 

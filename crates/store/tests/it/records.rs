@@ -25,6 +25,21 @@ fn a_record_comes_back_as_it_was_put() {
 }
 
 #[test]
+fn a_result_that_is_reused_often_does_not_push_out_others() {
+    let (_dir, store) = open();
+    for i in 0..20 {
+        // Two results of two branches, and then a third one on ever new parents.
+        let content = format!("{}", i.min(2));
+        put_step(&store, "k", &format!("parent {i}"), content.as_bytes());
+    }
+    store.flush().unwrap();
+    let parents: Vec<Digest> =
+        store.records(&Digest::of(b"k"), 100).unwrap().iter().map(|r| r.parent).collect();
+    let expected = (6..20).rev().chain([1, 0]).map(|i| Digest::of(format!("parent {i}").as_bytes()));
+    assert_eq!(parents, expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn the_newest_of_a_key_are_kept_and_one_of_each_parent() {
     let (_dir, store) = open();
     let key = Digest::of(b"k");
