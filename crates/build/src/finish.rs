@@ -4,12 +4,13 @@
 //! byte. With SOURCE_DATE_EPOCH all our own times are that one.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 
 use oci::tar::digest_layer;
 use oci::types::{History, ImageConfig};
-use oci::{Digest, Time};
+use oci::{Content, Digest, ReadAt, Time};
 use store::Store;
 
 use crate::date::Base;
@@ -44,8 +45,8 @@ fn base_of(plan: &Plan, mut stage: usize) -> Option<&BaseImage> {
     }
 }
 
-/// The stages from the first to `stage`.
-fn lineage(plan: &Plan, mut stage: usize) -> Vec<usize> {
+/// The stages from the first to `stage`: their layers are those of its image.
+pub(crate) fn lineage(plan: &Plan, mut stage: usize) -> Vec<usize> {
     let mut out = vec![stage];
     while let Start::Stage(b) = plan.stages[stage].start {
         out.push(b);
@@ -188,13 +189,45 @@ fn diff_ids(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, BuildError>
 /// The digest of the tar that our writer makes of a layer. If it is not known yet, the tar is hashed, from where it parts from one that
 /// was.
 pub fn diff_id(store: &Store, layer: &Digest) -> Result<Digest, BuildError> {
+    diff_id_of(store, store, layer)
+}
+
+/// Finds diff IDs of layers while the build goes on, in the order in which they come, until it is cancelled: hashing then fills what the
+/// steps leave of the processors. What goes wrong here goes wrong again in [`finish`], and is told there.
+pub(crate) fn ahead(store: &Store, layers: Receiver<Digest>, cancel: &AtomicBool) {
+    let content = Stoppable { store, cancel };
+    for layer in layers {
+        if cancel.load(Ordering::Relaxed) {
+            return;
+        }
+        let _ = diff_id_of(store, &content, &layer);
+    }
+}
+
+/// Contents that cannot be opened any more once the build is cancelled.
+#[derive(Debug)]
+struct Stoppable<'a> {
+    store: &'a Store,
+    cancel: &'a AtomicBool,
+}
+
+impl Content for Stoppable<'_> {
+    fn open(&self, digest: &Digest) -> std::io::Result<Arc<dyn ReadAt>> {
+        match self.cancel.load(Ordering::Relaxed) {
+            true => Err(std::io::ErrorKind::Interrupted.into()),
+            false => self.store.open(digest),
+        }
+    }
+}
+
+fn diff_id_of(store: &Store, content: &dyn Content, layer: &Digest) -> Result<Digest, BuildError> {
     if let Some((d, _)) = store.diff_id(layer)? {
         return Ok(d);
     }
     let index = store.layer(layer)?;
     // A mark that cannot be read is one that is not there: the tar is hashed from further back.
     let mut known = |prefix: &Digest| store.tar_mark(prefix).ok().flatten();
-    let tar = digest_layer(&index, store, &mut known).map_err(|e| BuildError::Image {
+    let tar = digest_layer(&index, content, &mut known).map_err(|e| BuildError::Image {
         name: format!("layer {}", layer.short()),
         why: crate::images::chain_text(&e),
     })?;

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::context::{Context, Needed};
 use crate::error::BuildError;
 use crate::events::{Event, HitRule, Listener, RunReason, StepId, StepInfo};
 use crate::fetch::Fetcher;
+use crate::finish::{ahead, lineage};
 use crate::key::chain;
 use crate::lookup::{RECORDS, copies_context};
 use crate::masking::Masker;
@@ -350,12 +352,19 @@ impl<'a> Solver<'a> {
     /// Runs everything that the target needs.
     pub(crate) fn run(&self) -> Result<Finished, BuildError> {
         let done = AtomicBool::new(false);
+        let shipped = lineage(self.plan, self.plan.target);
+        let (made, layers) = mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| self.watch(&done));
+            scope.spawn(move || ahead(self.store, layers, &self.cancel));
             let threads: Vec<_> = (0..self.plan.stages.len())
                 .filter(|&i| self.plan.stages[i].needed)
-                .map(|i| scope.spawn(move || self.stage(i)))
+                .map(|i| {
+                    let made = shipped.contains(&i).then(|| made.clone());
+                    scope.spawn(move || self.stage(i, made))
+                })
                 .collect();
+            drop(made);
             for t in threads {
                 if t.join().is_err() {
                     self.fail(BuildError::line(None, "a thread of the build panicked; this is a bug").into());
@@ -462,8 +471,9 @@ impl<'a> Solver<'a> {
         Ok(Permit(self))
     }
 
-    fn stage(&self, i: usize) {
-        match self.stage_steps(i, &self.plan.stages[i]) {
+    /// Runs a stage. `made` is told of the layers that become the image's.
+    fn stage(&self, i: usize, made: Option<Sender<Digest>>) {
+        match self.stage_steps(i, &self.plan.stages[i], made) {
             Ok(f) => {
                 let p = self.lock();
                 let _ = self.results[i].set(f);
@@ -474,7 +484,12 @@ impl<'a> Solver<'a> {
         }
     }
 
-    fn stage_steps(&self, i: usize, stage: &Stage) -> Result<Finished, StageError> {
+    fn stage_steps(
+        &self,
+        i: usize,
+        stage: &Stage,
+        made: Option<Sender<Digest>>,
+    ) -> Result<Finished, StageError> {
         let (mut chain_missed, mut barrier) = (false, None);
         let mut state = match &stage.start {
             Start::Scratch => State::empty(),
@@ -502,6 +517,9 @@ impl<'a> Solver<'a> {
             match self.step(at, stage, &state, &mut barrier) {
                 Ok(report) => {
                     state = state.push(report.layer);
+                    if let Some(made) = &made {
+                        let _ = made.send(report.layer);
+                    }
                     chain_missed |= !report.same_parent;
                     self.note(id, |s| ended(s, &report, chain_missed));
                     steps.push(report);

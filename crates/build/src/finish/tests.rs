@@ -1,12 +1,14 @@
 //! Histories that do not have one entry for each layer; diff IDs.
 
+use std::sync::atomic::AtomicBool;
+
 use oci::index::Attrs;
 use oci::tar::write_layer;
 use oci::types::{History, ImageConfig};
 use oci::{Digest, Entry, Kind, LayerIndex};
 use store::Store;
 
-use super::{diff_id, pad_history};
+use super::{ahead, diff_id, pad_history};
 
 /// Pads a history (`x` has a layer, `-x` has none) for these titles; the result in the same form.
 fn padded(history: &[&str], titles: &[&str]) -> Vec<String> {
@@ -64,4 +66,29 @@ fn a_layer_that_begins_as_another_has_the_digest_of_its_own_tar() {
     let hex = Digest::of(&vec![b'a'; 5 << 20]).hex();
     std::fs::remove_file(store.root().join("objects").join(&hex[..2]).join(&hex[2..])).unwrap();
     assert_eq!(diff_id(&store, &second).unwrap(), tar);
+}
+
+#[test]
+fn diff_ids_are_found_ahead_until_the_build_is_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let layer = |text: &str| {
+        let batch = store.batch();
+        let digest = batch.add_bytes(text.as_bytes()).unwrap();
+        let kind = Kind::File { size: text.len() as u64, digest };
+        let entry = Entry { path: b"f".to_vec(), kind, attrs: Attrs::default() };
+        let id = batch.add_layer(&LayerIndex::from_entries(vec![entry]).unwrap()).unwrap();
+        batch.commit(vec![], vec![]).unwrap();
+        id
+    };
+    let find = |layers: &[Digest], cancelled| {
+        let (made, receiver) = std::sync::mpsc::channel();
+        layers.iter().for_each(|l| made.send(*l).unwrap());
+        drop(made);
+        ahead(&store, receiver, &AtomicBool::new(cancelled));
+        layers.iter().map(|l| store.diff_id(l).unwrap().is_some()).collect::<Vec<_>>()
+    };
+    // One that is nowhere is left to whoever needs it.
+    assert_eq!(find(&[layer("a"), Digest::of(b"?"), layer("b")], false), [true, false, true]);
+    assert_eq!(find(&[layer("c")], true), [false]);
 }
