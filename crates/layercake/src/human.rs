@@ -1,28 +1,7 @@
 //! Sizes and times as people read them, in Docker's words.
 
+pub(crate) use analyse::report::human as bytes;
 use oci::Time;
-
-/// `0B`, `512B`, `1.43kB`, `5.57MB`, `128MB`: decimal units, three digits.
-pub(crate) fn bytes(n: u64) -> String {
-    if n < 1000 {
-        return format!("{n}B");
-    }
-    let mut value = n as f64;
-    let mut unit = "";
-    for next in ["kB", "MB", "GB", "TB", "PB", "EB"] {
-        value /= 1000.0;
-        unit = next;
-        if value < 999.5 {
-            break;
-        }
-    }
-    let digits = match value {
-        v if v < 9.995 => 2,
-        v if v < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$}{unit}")
-}
 
 /// `About a minute ago`, `3 weeks ago`. A time to come is less than a second ago.
 pub(crate) fn ago(then: Time, now: Time) -> String {

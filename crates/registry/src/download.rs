@@ -77,14 +77,14 @@ fn plain(url: &str) -> Option<(Uri, Option<String>)> {
     good.then_some((uri, basic))
 }
 
-/// A text with `%XX` decoded; what is no escape stays.
-fn unescape(text: &str) -> String {
+/// A text with `%XX` decoded (RFC 3986, section 2.1); what is no escape stays.
+pub fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while let Some(&b) = bytes.get(i) {
-        let hex = bytes.get(i + 1..i + 3).filter(|_| b == b'%').and_then(|h| std::str::from_utf8(h).ok());
-        match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
+        let hex = bytes.get(i + 1..i + 3).filter(|h| b == b'%' && h.iter().all(u8::is_ascii_hexdigit));
+        match hex.and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok()) {
             Some(decoded) => {
                 out.push(decoded);
                 i += 3;
@@ -156,6 +156,6 @@ mod tests {
 
     #[test]
     fn escapes() {
-        assert_eq!(unescape("a%20b%zz%4"), "a b%zz%4");
+        assert_eq!(unescape("a%20b%zz%+4%4"), "a b%zz%+4%4");
     }
 }

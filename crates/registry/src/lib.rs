@@ -35,7 +35,7 @@ pub use blob::BlobReader;
 pub use client::{CONFIG_MAX, Client, FetchedManifest, MANIFEST_MAX, ResolvedImage};
 pub use credentials::{Anonymous, Credential, CredentialError, Credentials};
 pub use docker_config::{DockerConfig, Keychain};
-pub use download::{Get, Got};
+pub use download::{Get, Got, unescape};
 pub use error::RegistryError;
 pub use helper::HelperSettings;
 pub use options::{Event, Mirror, Options, Proxy, Retry, Timeouts};

@@ -11,6 +11,8 @@
 //! `submodules`, `mtime=checkout|commit` and `fetch-by-commit`; both forms may be mixed as long as they agree. The table is
 //! BuildKit's (`frontend/dockerfile/dfgitutil`).
 
+use registry::unescape;
+
 /// A reference to a commit of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitRef {
@@ -87,26 +89,6 @@ fn boolean(key: &str, value: Option<&str>) -> Result<bool, GitRefError> {
     }
 }
 
-fn decode(text: &str, plus: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while let Some(&b) = bytes.get(i) {
-        let hex = bytes.get(i + 1..i + 3).filter(|_| b == b'%').and_then(|h| std::str::from_utf8(h).ok());
-        match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(c) => {
-                out.push(c);
-                i += 3;
-            }
-            None => {
-                out.push(if plus && b == b'+' { b' ' } else { b });
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 /// A URL taken apart: scheme in lower case, authority, path, query and fragment as written.
 struct Parts<'a> {
     scheme: String,
@@ -169,7 +151,7 @@ impl GitRef {
         } else if let Some(p) = url(text) {
             parts = p;
             let good = match parts.scheme.as_str() {
-                "http" | "https" => decode(parts.path, false).ends_with(".git"),
+                "http" | "https" => unescape(parts.path).ends_with(".git"),
                 "git" | "ssh" => true,
                 _ => false,
             };
@@ -185,7 +167,7 @@ impl GitRef {
         }
         out.scheme.clone_from(&parts.scheme);
         out.host = parts.authority.rsplit_once('@').map_or(parts.authority, |(_, h)| h).to_owned();
-        let fragment = decode(parts.fragment, false);
+        let fragment = unescape(parts.fragment);
         let (reference, subdir) = fragment.split_once(':').unwrap_or((&fragment, ""));
         out.reference = Some(reference.to_owned()).filter(|r| !r.is_empty());
         out.subdir = Some(crate::copy::clean(subdir)).filter(|s| !s.is_empty());
@@ -199,10 +181,11 @@ impl GitRef {
     fn query(&mut self, query: &str) -> Result<(), GitRefError> {
         let (mut tag, mut branch) = (None, None);
         let mut seen = Vec::new();
-        for pair in query.split('&').filter(|p| !p.is_empty()) {
+        // In a query, as forms write it, a plus is a blank.
+        for pair in query.replace('+', " ").split('&').filter(|p| !p.is_empty()) {
             let (key, value) = match pair.split_once('=') {
-                Some((k, v)) => (decode(k, true), Some(decode(v, true))),
-                None => (decode(pair, true), None),
+                Some((k, v)) => (unescape(k), Some(unescape(v))),
+                None => (unescape(pair), None),
             };
             if seen.contains(&key) {
                 return Err(GitRefError::Twice(key));
