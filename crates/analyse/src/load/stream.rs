@@ -3,7 +3,8 @@
 //! # How the compressed size is divided
 //!
 //! While a layer is decompressed, two counters run: bytes that came out, and bytes of the blob that the decoder took for them. A file's part is
-//! the difference of the second between the end of the file before it and its own end: its header and padding are its own. Where the
+//! the difference of the second between the end of the file before it and its own end: its header and padding (to whole blocks of a tar) are
+//! its own. Where the
 //! decoder takes more at once than it gives, the part of a file is found on the straight line between two points at which the decoder took
 //! something. zstd takes blocks of up to 128 KiB of content, and parts of the next one early, so its points are 1 MiB of content apart.
 //! What follows the last file (the end of the archive, checksums, eStargz' table of contents) is nobody's.
@@ -20,7 +21,7 @@ use oci::compress::{Decoder, Format};
 use oci::content::ContentSink;
 use oci::digest::Hasher;
 use oci::platform::Platform;
-use oci::tar::{Limits, ReadOptions, read_layer_located};
+use oci::tar::{BLOCK, Limits, ReadOptions, read_layer_located};
 use oci::types::{ImageConfig, Manifest};
 
 use super::assemble::{Head, Measured, Member};
@@ -203,7 +204,8 @@ impl Meter {
     fn settle(&mut self) {
         let (start, low) = self.from;
         let (length, part) = (self.out - start, self.taken - low);
-        for (file, end) in self.waiting.drain(..) {
+        let known = self.waiting.partition_point(|(_, end)| *end <= self.out);
+        for (file, end) in self.waiting.drain(..known) {
             let into = u128::from(end.saturating_sub(start).min(length));
             let taken = (u128::from(part) * into).checked_div(u128::from(length)).unwrap_or(0);
             if let Some(slot) = self.ends.get_mut(file) {
@@ -213,10 +215,16 @@ impl Meter {
         self.from = (self.out, self.taken);
     }
 
-    /// A file ended here.
+    /// A file ended here; what pads it is still to come.
     fn mark(&mut self) {
-        self.waiting.push((self.ends.len(), self.out));
+        self.waiting.push((self.ends.len(), self.out.next_multiple_of(BLOCK as u64)));
         self.ends.push(0);
+    }
+
+    /// The stream has ended, and so has a file whose padding did not come.
+    fn finish(&mut self) {
+        self.waiting.iter_mut().for_each(|(_, end)| *end = self.out.min(*end));
+        self.settle();
     }
 }
 
@@ -239,16 +247,21 @@ impl<R: Read> Read for Plain<'_, R> {
 }
 
 /// Hashes contents and keeps nothing.
-struct Digests {
+struct Digests<'a> {
+    cancel: &'a AtomicBool,
     meter: Rc<RefCell<Meter>>,
     members: Vec<Member>,
     buffer: Vec<u8>,
 }
 
-impl ContentSink for Digests {
+impl ContentSink for Digests<'_> {
     fn add(&mut self, reader: &mut dyn Read) -> io::Result<(Digest, u64)> {
         let mut hasher = Hasher::new();
         loop {
+            // A hole may be long, and nothing of the blob is read for it.
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(io::Error::other(LoadError::Cancelled));
+            }
             match reader.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(n) => hasher.update(&self.buffer[..n]),
@@ -300,7 +313,12 @@ pub(crate) fn scan<R: Read>(
     let meter = Rc::new(RefCell::new(Meter { least, ..Meter::default() }));
     let compression = name(decoder.format());
     let mut plain = Plain { decoder, hasher: hashes.tar.then(Hasher::new), meter: meter.clone() };
-    let mut sink = Digests { meter: meter.clone(), members: Vec::new(), buffer: vec![0; 128 << 10] };
+    let mut sink = Digests {
+        cancel: control.cancel,
+        meter: meter.clone(),
+        members: Vec::new(),
+        buffer: vec![0; 128 << 10],
+    };
     let located = read_layer_located(&mut plain, &mut sink, &Limits::default(), ReadOptions::default())
         .map_err(|e| {
             if control.cancel.load(Ordering::Relaxed) {
@@ -316,7 +334,7 @@ pub(crate) fn scan<R: Read>(
     io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
     let mut members = sink.members;
     let mut meter = meter.borrow_mut();
-    meter.settle();
+    meter.finish();
     let mut before = 0;
     for (m, &end) in members.iter_mut().zip(&meter.ends) {
         m.packed = end.saturating_sub(before);

@@ -7,3 +7,4 @@ mod kit;
 mod overlay;
 mod paths;
 mod reports;
+mod sparse;
