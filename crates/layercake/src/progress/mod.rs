@@ -4,6 +4,7 @@ mod lines;
 mod plain;
 mod quiet;
 mod rawjson;
+pub(crate) mod reading;
 pub(crate) mod region;
 pub(crate) mod text;
 pub(crate) mod transfers;

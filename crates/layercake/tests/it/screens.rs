@@ -163,6 +163,37 @@ fn a_window_that_is_closed_ends_the_program() {
     wait_until("the program has ended", || if runs() { Err("it runs".to_owned()) } else { Ok(()) });
 }
 
+/// Archives were read without a word, however long it took.
+#[test]
+fn an_archive_that_takes_long_shows_how_far_it_is() {
+    if !there("tmux") {
+        return skip("tmux is not installed");
+    }
+    let Some(mut b) = Build::new() else { return };
+    // Does not compress.
+    let mut n = 1u64;
+    let mut noise = String::new();
+    while noise.len() < 3_000_000 {
+        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        noise.push_str(&format!("{n:x}"));
+    }
+    b.file("big", &noise);
+    b.dockerfile("FROM scratch\nCOPY big /big\n").run().ok();
+    b.layercake(&["save", "t", "-o", b.path("t.tar").to_str().unwrap()]).ok();
+    let bytes = std::fs::read(b.path("t.tar")).unwrap();
+    let pipe = b.path("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let t = Tmux::new(&b, &["analyse", "pipe", "--no-tui"], 80, 24);
+    let mut to = File::options().write(true).open(&pipe).unwrap();
+    to.write_all(&bytes[..bytes.len() - 200_000]).unwrap();
+    let screen = t.until(&["reading pipe", "layer 0 [==", "MB/"]);
+    assert!(!screen.contains("code="), "{screen}");
+    to.write_all(&bytes[bytes.len() - 200_000..]).unwrap();
+    drop(to);
+    let screen = t.until(&["code=0", "COPY big /big"]);
+    assert!(!screen.contains("reading"), "the bars are gone: {screen}");
+}
+
 #[test]
 fn without_a_terminal_there_is_a_report() {
     let Some(b) = image() else { return };

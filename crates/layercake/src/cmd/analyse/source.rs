@@ -17,7 +17,7 @@ use store::Store;
 use super::rules::failed;
 use crate::cmd::pull::insecure;
 use crate::error::{CommandError, Kind, chain};
-use crate::progress::transfers::Transfers;
+use crate::progress::reading::Reading;
 use crate::{context, dest, env, image};
 
 /// Layers that are read at once.
@@ -124,12 +124,10 @@ impl Loader<'_> {
         if root.join("format").exists() { Ok(Some(Store::open(&root)?)) } else { Ok(None) }
     }
 
-    fn with_control<T>(&self, transfers: Option<&Transfers>, run: impl FnOnce(&Control<'_>) -> T) -> T {
-        let progress = |n: usize, done: u64, all: u64| {
-            if let Some(t) = transfers {
-                t.update(&format!("layer {n}"), done, all);
-            }
-        };
+    /// Runs what reads an image, and shows how far it is.
+    fn reading<T>(&self, name: &str, run: impl FnOnce(&Control<'_>) -> T) -> T {
+        let reading = Reading::new(name);
+        let progress = |n: usize, done: u64, all: u64| reading.update(&format!("layer {n}"), done, all);
         run(&Control { cancel: self.cancel, threads: THREADS, progress: &progress })
     }
 
@@ -194,7 +192,7 @@ impl Loader<'_> {
                 }
             }
         };
-        self.with_control(None, |c| {
+        self.reading(&name, |c| {
             load::archive::load(&opened, choice(selector), self.platform, &name, c).map_err(failed(&name))
         })
     }
@@ -204,7 +202,7 @@ impl Loader<'_> {
     }
 
     fn load_pipe_of(&self, file: File, name: &str, selector: Option<&str>) -> Result<Image, CommandError> {
-        self.with_control(None, |c| {
+        self.reading(name, |c| {
             load::pipe::load(file, choice(selector), self.platform, name, Origin::Archive, c)
                 .map_err(failed(name))
         })
@@ -215,7 +213,7 @@ impl Loader<'_> {
             let kind = if e.is_missing() { Kind::User } else { Kind::Environment };
             CommandError::new(kind, format!("cannot analyse {name}: {}", chain(&e)))
         })?;
-        self.with_control(None, |c| {
+        self.reading(name, |c| {
             load::pipe::load(body, Choice::Any, self.platform, name, Origin::Daemon, c).map_err(failed(name))
         })
     }
@@ -247,9 +245,7 @@ impl Loader<'_> {
             let reader = client.blob(&reference, layer).map_err(registry::RegistryError::into_io)?;
             Ok(Box::new(reader) as Box<dyn io::Read + Send>)
         };
-        let transfers = Transfers::new(false);
-        let loaded = self.with_control(Some(&transfers), |c| load::stream::load(streamed, &open, c));
-        drop(transfers);
+        let loaded = self.reading(name, |c| load::stream::load(streamed, &open, c));
         loaded.map_err(|e| match e {
             LoadError::Read { layer, source } => match registry::RegistryError::from_io(source) {
                 Ok(e) => CommandError::from(e),

@@ -14,6 +14,7 @@ use crate::cmd::load::platform;
 use crate::cmd::pull;
 use crate::error::CommandError;
 use crate::image::{self, Image};
+use crate::progress::reading::Reading;
 use crate::{context, dest};
 
 /// An image to compare.
@@ -67,7 +68,9 @@ impl<'a> Loader<'a> {
             let what = format!("read {text}");
             let layout = build::load::open(&other, Path::new(text)).map_err(dest::about(&what))?;
             let image = build::load::choose(&layout, text, None, &self.platform)?;
-            build::load::take_resolved(&other, text, &layout, &image, &|_, _, _| {})?.0.id
+            let reading = Reading::new(text);
+            let progress = |what: &str, done, all| reading.update(what, done, all);
+            build::load::take_resolved(&other, text, &layout, &image, &progress)?.0.id
         } else {
             let name = image::reference(text)?;
             pull::pull(&other, &self.client, &name, &self.platform, false)?;
