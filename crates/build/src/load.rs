@@ -50,7 +50,13 @@ pub fn open_archive(store: &Store, label: &str, mut file: File) -> Result<Layout
         }
         file.rewind().map_err(failed)?;
     }
-    let mut decoder = Decoder::new(file).map_err(failed)?;
+    open_stream(store, label, file)
+}
+
+/// Opens an archive that comes in a stream, compressed or not, by way of an unnamed file of the store's.
+pub fn open_stream(store: &Store, label: &str, reader: impl Read) -> Result<Layout, BuildError> {
+    let failed = |e: io::Error| BuildError::Image { name: label.to_owned(), why: e.to_string() };
+    let mut decoder = Decoder::new(reader).map_err(failed)?;
     let mut plain = unnamed_file(store)?;
     io::copy(&mut decoder, &mut plain).map_err(failed)?;
     plain.rewind().map_err(failed)?;

@@ -80,12 +80,8 @@ fn forms() -> Vec<(&'static str, Vec<u8>)> {
     let mut extension: Vec<u8> = more.iter().map(pair).collect::<String>().into_bytes();
     extension.resize(512, 0);
     let data = data();
-    let fields: [(usize, &[u8]); 4] = [
-        (257, b"ustar  \0"),
-        (386, first.as_bytes()),
-        (482, b"\x01"),
-        (483, &oct(SIZE).into_bytes()),
-    ];
+    let fields: [(usize, &[u8]); 4] =
+        [(257, b"ustar  \0"), (386, first.as_bytes()), (482, b"\x01"), (483, &oct(SIZE).into_bytes())];
     let old = member("s", b'S', &fields, &[extension.as_slice(), &data].concat(), data.len());
 
     let name = || ("GNU.sparse.name", "s".to_owned());

@@ -8,15 +8,20 @@ use std::sync::Arc;
 
 use advise::verify::{Verified, Verifier, VerifyError};
 use advise::{Advice, Facts, Kind};
+use analyse::{Base, BaseSource};
 use build::fetch::Fetcher;
 use build::input::Place;
 use build::{Ids, Request, Tasks};
 use clap::Parser;
+use oci::platform::Platform;
 
 use crate::cli::{BuildArgs, Cli, Command};
+use crate::cmd::analyse::base;
+use crate::cmd::analyse::source::Loader;
 use crate::cmd::build::{failed, flags, ssh};
+use crate::cmd::files;
 use crate::error::{CommandError, Kind as ErrorKind, chain};
-use crate::{context, image, output, progress};
+use crate::{context, output, progress};
 
 /// `layercake advise`
 #[derive(Debug, clap::Args)]
@@ -25,7 +30,7 @@ A Dockerfile is built first (what is in the cache is used), so that what is advi
 the steps read from their records. Flags of `build` go behind two dashes: layercake advise . --verify -- --build-arg A=1.\n\n\
 Of an image, the Dockerfile is put together from its history; such advice can be read, not applied.")]
 pub(crate) struct AdviseArgs {
-    /// Dockerfile, directory of a build context, or image in the store
+    /// Dockerfile, directory of a build context, or image: what `analyse` takes
     #[arg(value_name = "DOCKERFILE|DIR|IMAGE", default_value = ".")]
     what: String,
     /// Directory with the files to build from [default: the Dockerfile's]
@@ -49,9 +54,12 @@ pub(crate) struct AdviseArgs {
     /// Steps that take fewer seconds are left alone, where only time is to be saved
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     min_seconds: f64,
-    /// Number of layers of an image that are its base's, which is not looked at [default: none]
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    base_layers: usize,
+    /// The base of an image: its layers are not yours to change [default: found out]
+    #[arg(long, value_name = "IMAGE")]
+    base: Option<String>,
+    /// Number of layers of an image that are its base's, where the base itself is not at hand
+    #[arg(long, value_name = "N", conflicts_with = "base")]
+    base_layers: Option<usize>,
     /// Say why advice was dropped
     #[arg(short, long)]
     verbose: bool,
@@ -92,6 +100,8 @@ struct Report {
     ignore: IgnoreFile,
     /// Where the Dockerfile is; none where it was put together.
     file: Option<PathBuf>,
+    /// The base of an image, as far as it is known.
+    base: Option<Base>,
 }
 
 /// The ignore file of a context.
@@ -126,7 +136,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &AdviseArgs) -> Result<ExitCode, 
     let kinds = kinds(args)?;
     let min_bytes = crate::values::bytes("min-bytes", &args.min_bytes)?;
     let path = Path::new(&args.what);
-    let mut report = if path.exists() {
+    let mut report = if path.exists() && !files::is_image(path) {
         of_dockerfile(root, args, path, &kinds, min_bytes)?
     } else {
         of_image(root, args, min_bytes)?
@@ -153,27 +163,58 @@ fn of_image(root: Option<PathBuf>, args: &AdviseArgs, min_bytes: u64) -> Result<
         return Err(CommandError::usage(format!("{} is an image, or is not there", args.what))
             .hint("--verify and --apply need a Dockerfile"));
     }
-    let store = context::store(root)?;
-    let image = image::get(&store, &args.what)?;
-    let layers = image.layers(&store)?;
+    let store = context::store(root.clone())?;
+    let platform = Platform::host();
+    let found =
+        files::find(&store, &args.what, &files::Wanted { platform: &platform, insecure: &[], pull: false })?;
+    let base = base_of(&root, args, &found, &platform)?;
+    if let Some(build) = base::built_by(&store, &found.image.record.id)? {
+        output::note(&format!(
+            "the image was built with {} from {}: advice on these says more",
+            build.dockerfile, build.context
+        ));
+    }
+    let layers = found.image.layers(&found.store)?;
+    let name = match &base {
+        None => "scratch",
+        Some(b) => b.name.as_deref().unwrap_or("base"),
+    };
     let facts = advise::rebuilt::of_image(
-        &image.config,
+        &found.image.config,
         &layers,
-        args.base_layers,
-        if args.base_layers > 0 { "base" } else { "scratch" },
-        Arc::new(store.clone()),
+        base.as_ref().map_or(0, |b| b.layers),
+        name,
+        Arc::new(found.store.clone()),
         min_bytes,
     );
     let facts = facts.map_err(|e| CommandError::new(ErrorKind::User, chain(&e)))?;
     let all = advise::advise(&facts);
-    Ok(report(facts, all, None, IgnoreFile::default()))
+    Ok(Report { base, ..report(facts, all, None, IgnoreFile::default()) })
+}
+
+/// The base of an image: as the user says, else as `analyse` finds it out.
+fn base_of(
+    root: &Option<PathBuf>,
+    args: &AdviseArgs,
+    found: &files::Found,
+    platform: &Platform,
+) -> Result<Option<Base>, CommandError> {
+    if let Some(layers) = args.base_layers {
+        let layers = layers.min(found.image.record.layers.len());
+        return Ok((layers > 0).then_some(Base { name: None, layers, source: BaseSource::Given }));
+    }
+    let cancel = context::interrupt_flag()?;
+    let from = Loader { root, platform, insecure: false, cancel: &cancel };
+    let image = analyse::load::store::load(&found.store, &found.image.record, &args.what)
+        .map_err(|e| CommandError::new(ErrorKind::User, chain(&e)))?;
+    base::find(&from, &image, args.base.as_deref())
 }
 
 fn report(facts: Facts, all: Vec<Advice>, file: Option<PathBuf>, ignore: IgnoreFile) -> Report {
     let mut shown: Vec<Shown> =
         all.into_iter().map(|advice| Shown { advice, verified: None, chosen: false }).collect();
     choose(&mut shown);
-    Report { facts, shown, dropped: Vec::new(), together: None, ignore, file }
+    Report { facts, shown, dropped: Vec::new(), together: None, ignore, file, base: None }
 }
 
 /// Says which go together: each that fits with all before it.

@@ -1,9 +1,9 @@
 //! `layercake analyse`: where every byte of an image comes from, what of it is waste, and whether it passes the rules of CI.
 
-mod base;
+pub(crate) mod base;
 mod rules;
 mod screen;
-mod source;
+pub(crate) mod source;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,7 +75,7 @@ enum AnalyseFormat {
 }
 
 /// Everything that keeps an image from being analysed has one exit code, whoever is to blame: a gate must not take it for its verdict.
-fn unable(mut e: CommandError) -> CommandError {
+pub(crate) fn unable(mut e: CommandError) -> CommandError {
     if matches!(e.kind, Kind::User) {
         e.code = Some(3);
     }

@@ -1,4 +1,4 @@
-//! One file per command.
+//! One file per command, and what several of them share.
 
 pub(crate) mod advise;
 pub(crate) mod analyse;
@@ -8,6 +8,7 @@ pub(crate) mod diff;
 pub(crate) mod du;
 pub(crate) mod explain;
 pub(crate) mod export;
+mod files;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;

@@ -95,7 +95,10 @@ mod tests {
         let later = start + Duration::from_secs(1);
         l.update("layer 1", 2_000_000, 0);
         let f = l.frame(later, 79, 10);
-        assert!(f.live[0].starts_with("reading ab.tar ") && f.live[0].ends_with("3.00MB, 0 layers done"), "{f:?}");
+        assert!(
+            f.live[0].starts_with("reading ab.tar ") && f.live[0].ends_with("3.00MB, 0 layers done"),
+            "{f:?}"
+        );
         assert!(f.live[1].starts_with("  layer 0 [====") && f.live[1].ends_with("1.00MB/4.00MB"), "{f:?}");
         assert!(f.live[2].ends_with(" 2.00MB"), "{f:?}");
         for width in [1, 20, 40, 79, 200] {
@@ -107,6 +110,9 @@ mod tests {
             l.update("layer 0", 4_000_000, 4_000_000);
         }
         let f = l.frame(later, 79, 10);
-        assert!(f.live[0].ends_with("6.00MB, 1 layer done") && f.live.len() == 2 && f.above.is_empty(), "{f:?}");
+        assert!(
+            f.live[0].ends_with("6.00MB, 1 layer done") && f.live.len() == 2 && f.above.is_empty(),
+            "{f:?}"
+        );
     }
 }

@@ -221,3 +221,66 @@ fn the_patch_is_one_for_git_and_images_are_read_from_their_history() {
     lab.run(&["advise", "made", "--verify"]).fails(2, &["need a Dockerfile"]);
     lab.run(&["advise", "ctx", "--only", "x"]).fails(2, &["is no kind of advice"]);
 }
+
+/// `advise IMAGE` took the layers of the base for the user's own.
+#[test]
+fn what_the_base_wastes_is_not_yours_to_change() {
+    let Some(lab) = lab() else { return };
+    lab.file(
+        "under/Dockerfile",
+        "FROM scratch\nCOPY --from=base . /\nRUN head -c 300000 /dev/zero > /theirs\nRUN rm /theirs\n",
+    );
+    lab.build(&["--build-context", "base=base", "-t", "basis", "under"]).ok();
+    lab.file("over/Dockerfile", "FROM basis\nENV A=1\nRUN head -c 200000 /dev/zero > /ours\nRUN rm /ours\n");
+    lab.build(&["-t", "made", "over"]).ok();
+    lab.run(&["save", "-o", "made.tar", "made"]).ok();
+    lab.run(&["save", "-o", "basis.tar", "basis"]).ok();
+    let other = lab.at("other-store");
+    let of = |flags: &[&str]| -> Value {
+        let ran = lab.run(&[&["advise", "--format", "json"], flags].concat()).ok();
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let base = |layers: u64, name: &str, source: &str| serde_json::json!({"layers": layers, "name": name, "source": source});
+    let bytes = |all: &Value| -> Vec<u64> {
+        all["advice"].as_array().unwrap().iter().map(|a| a["worth"]["bytes"].as_u64().unwrap()).collect()
+    };
+
+    // By the record of the build, also of the archive of what was built.
+    for what in ["made", "made.tar", "archive:made.tar"] {
+        let all = of(&[what]);
+        assert_eq!(all["base"], base(3, "basis", "record"), "{all:#}");
+        assert_eq!(bytes(&all), [200_000], "{all:#}");
+        assert!(all["patch"].as_str().unwrap().contains(" FROM basis\n-RUN head"), "{all:#}");
+    }
+    // In a store that knows nothing of either, all layers are yours.
+    let all = of(&["--root", &other, "made.tar"]);
+    assert_eq!((&all["base"], bytes(&all)), (&Value::Null, vec![300_000, 200_000]), "{all:#}");
+    // By a base that is named, wherever it is; by its number of layers; by an image that is there.
+    let all = of(&["--root", &other, "made.tar", "--base", "basis.tar"]);
+    assert_eq!((&all["base"], bytes(&all)), (&base(3, "basis.tar", "given"), vec![200_000]), "{all:#}");
+    let all = of(&["--root", &other, "made.tar", "--base-layers", "3"]);
+    assert_eq!((&all["base"]["source"], bytes(&all)), (&Value::from("given"), vec![200_000]), "{all:#}");
+    lab.run(&["--root", &other, "load", "-i", "basis.tar"]).ok();
+    let all = of(&["--root", &other, "made.tar"]);
+    assert_eq!((&all["base"], bytes(&all)), (&base(3, "basis:latest", "prefix"), vec![200_000]), "{all:#}");
+    // By what the image says of itself, where another one has as many of its layers.
+    lab.run(&["--root", &other, "tag", "basis", "aaa"]).ok();
+    lab.file("said/Dockerfile", "FROM basis\nLABEL org.opencontainers.image.base.name=docker.io/library/basis:latest\nRUN head -c 200000 /dev/zero > /ours\nRUN rm /ours\n");
+    lab.build(&["-t", "said", "said"]).ok();
+    lab.run(&["save", "-o", "said.tar", "said"]).ok();
+    let all = of(&["--root", &other, "said.tar"]);
+    assert_eq!(
+        (&all["base"], bytes(&all)),
+        (&base(3, "basis:latest", "annotation"), vec![200_000]),
+        "{all:#}"
+    );
+
+    let text = lab.run(&["advise", "made"]).ok();
+    assert!(text.stdout.starts_with("base basis (3 of the layers, by the record of its build)"), "{text:?}");
+    assert!(text.stderr.contains("the image was built with Dockerfile from"), "{text:?}");
+    lab.run(&["advise", "basis.tar", "--base", "made.tar"]).fails(2, &["its layers are not the first of"]);
+    lab.run(&["advise", "made.tar", "--apply"]).fails(2, &["need a Dockerfile"]);
+    lab.run(&["advise", "nowhere.tar"]).fails(1, &["there is no file nowhere.tar"]);
+    // A Dockerfile's name that was mistyped is not asked of a registry.
+    lab.run(&["advise", "Dockerfil"]).fails(1, &["\"Dockerfil\" here", "registry:Dockerfil"]);
+}

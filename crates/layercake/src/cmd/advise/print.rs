@@ -3,6 +3,7 @@
 use advise::verify::Verified;
 use advise::{Advice, Edit, edit};
 use analyse::diff::text::unified;
+use analyse::{Base, BaseSource};
 use serde::Serialize;
 
 use super::{Report, Shown};
@@ -39,13 +40,13 @@ pub(super) fn patch(report: &Report) -> String {
 }
 
 fn saved(v: &Verified) -> String {
-    let size = |n: i64| if n < 0 { format!("-{}", bytes(n.unsigned_abs())) } else { bytes(n.unsigned_abs()) };
-    let mut out = format!(
-        "image {} -> {} ({} saved)",
-        bytes(v.before.image_bytes),
-        bytes(v.after.image_bytes),
-        size(v.bytes_saved())
-    );
+    let less = bytes(v.bytes_saved().unsigned_abs());
+    let less = match v.bytes_saved() {
+        0 => String::new(),
+        1.. => format!(" ({less} saved)"),
+        _ => format!(" ({less} more)"),
+    };
+    let mut out = format!("image {} -> {}{less}", bytes(v.before.image_bytes), bytes(v.after.image_bytes));
     if v.before.build_bytes - v.before.image_bytes != v.after.build_bytes.saturating_sub(v.after.image_bytes)
     {
         out.push_str(&format!(
@@ -90,6 +91,17 @@ fn worth(a: &Advice) -> String {
 /// Everything for people.
 pub(super) fn text(report: &Report, verbose: bool) -> String {
     let mut out = Vec::new();
+    if let Some(b) = &report.base {
+        let name = b.name.as_deref().map(|n| format!(" {}", harmless(n))).unwrap_or_default();
+        let how = match b.source {
+            BaseSource::Given => "as you say",
+            BaseSource::Record => "by the record of its build",
+            BaseSource::Annotation => "by what the image says",
+            BaseSource::Prefix => "the image here with the most of its first layers",
+        };
+        let layers = if b.layers == 1 { "its layer is" } else { "its layers are" };
+        out.push(format!("base{name} ({} of the layers, {how}): {layers} not yours to change", b.layers));
+    }
     if report.shown.is_empty() {
         out.push(format!("{}: nothing to advise", report.facts.name));
     }
@@ -148,6 +160,7 @@ pub(super) fn text(report: &Report, verbose: bool) -> String {
 pub(super) struct Document<'a> {
     schema: u32,
     file: String,
+    base: Option<&'a Base>,
     advice: Vec<One<'a>>,
     dropped: Vec<Gone<'a>>,
     together: Option<&'a Verified>,
@@ -175,6 +188,7 @@ pub(super) fn json(report: &Report) -> Document<'_> {
     Document {
         schema: SCHEMA,
         file: report.file.as_ref().map_or_else(|| report.facts.name.clone(), |f| f.display().to_string()),
+        base: report.base.as_ref(),
         advice: report
             .shown
             .iter()

@@ -57,18 +57,18 @@ pub(crate) fn find(
             let is = |o: Option<Digest>| o.is_some_and(|o| o.to_string() == *d);
             is(other.record.manifest) || tags.iter().any(|t| is(t.manifest))
         });
-        let by_name = name
-            .as_ref()
-            .and_then(|n| n.parse::<oci::Reference>().ok())
-            .is_some_and(|n| tags.iter().any(|t| t.name == n.to_string()));
-        let named = by_digest || by_name;
+        let wanted = name.as_ref().and_then(|n| n.parse::<oci::Reference>().ok()).map(|n| n.to_string());
+        let by_name = tags.iter().find(|t| wanted.as_ref() == Some(&t.name));
+        let named = by_digest || by_name.is_some();
         // An image without a name is mostly a step of a build that was tagged once: only named ones are bases.
         if tags.is_empty() && !named {
             continue;
         }
         if best.as_ref().is_none_or(|(n, was, _)| (named, ids.len()) > (*was, *n)) {
             let source = if named { BaseSource::Annotation } else { BaseSource::Prefix };
-            let name = tags.first().map(|t| image::familiar(&t.name)).or_else(|| name.clone());
+            // The name that the image says comes before others that its base has.
+            let tag = by_name.or(tags.first());
+            let name = tag.map(|t| image::familiar(&t.name)).or_else(|| name.clone());
             best = Some((ids.len(), named, Base { name, layers: ids.len(), source }));
         }
     }
@@ -80,6 +80,12 @@ fn builds(store: &Store, image: &Image) -> Result<(Vec<BuildRecord>, Vec<Digest>
     let Some(record) = store.image(&image.id)? else { return Ok((Vec::new(), Vec::new())) };
     let past = account::past(store, account::PAST)?.into_iter().map(|(_, b)| b);
     Ok((past.filter(|b| b.image == Some(image.id)).collect(), record.layers))
+}
+
+/// The newest build of this store that made the image.
+pub(crate) fn built_by(store: &Store, image: &Digest) -> Result<Option<BuildRecord>, CommandError> {
+    let past = account::past(store, account::PAST)?;
+    Ok(past.into_iter().map(|(_, b)| b).find(|b| b.image == Some(*image)))
 }
 
 /// The base by our own records: the layers below the first that a step of the build made.

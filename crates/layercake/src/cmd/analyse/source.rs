@@ -99,7 +99,7 @@ fn image_like(rest: &str) -> bool {
 }
 
 /// A path and the name of the image in it: `DIR`, `DIR:TAG`, `DIR@DIGEST`. A path that is there is meant as a whole.
-fn split_selector(text: &str) -> (PathBuf, Option<String>) {
+pub(crate) fn split_selector(text: &str) -> (PathBuf, Option<String>) {
     if Path::new(text).exists() {
         return (text.into(), None);
     }
@@ -108,6 +108,11 @@ fn split_selector(text: &str) -> (PathBuf, Option<String>) {
         Some(i) if Path::new(&text[..i]).exists() => (text[..i].into(), Some(text[i + 1..].to_owned())),
         _ => (text.into(), None),
     }
+}
+
+/// A name that can only have been meant as a file's.
+pub(crate) fn path_like(text: &str) -> bool {
+    text.starts_with(['/', '.']) || text.ends_with(".tar")
 }
 
 fn choice(selector: Option<&str>) -> Choice<'_> {
@@ -157,7 +162,7 @@ impl Loader<'_> {
                 if path.exists() {
                     return self.load_path(&path, selector.as_deref());
                 }
-                if text.starts_with(['/', '.']) || text.ends_with(".tar") {
+                if path_like(&text) {
                     return Err(CommandError::new(Kind::User, format!("there is no file {text}")));
                 }
                 self.load_registry(&text)
