@@ -5,7 +5,8 @@
 //!
 //! - the changed Dockerfile does not build;
 //! - a path of the image differs that the advice did not name (times left out). Paths that differ between two builds of the *same*
-//!   Dockerfile say nothing, and are left out, too;
+//!   Dockerfile say nothing, and are left out, too; so do names that come or go, where the same two builds have others there that are the same but
+//!   for numbers (npm's logs have the time in their names);
 //! - the config differs (history and times left out);
 //! - it was to save bytes, and the image (or, if that was the promise, all layers of the build) is not smaller;
 //! - it was to save steps of a rebuild, and does not.
@@ -17,7 +18,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use analyse::diff::{self, Wanted};
+use analyse::diff::{self, Change, Wanted};
 use build::context::{self, Needed};
 use build::input::Files;
 use build::{CacheMode, Event, Ids, Listener, Outcome, Request};
@@ -119,8 +120,45 @@ pub struct Verifier<'a> {
     cancel: Arc<AtomicBool>,
     salts: AtomicU64,
     before: Built,
-    /// Paths that differ between two builds of the Dockerfile as it is.
-    unstable: BTreeSet<Vec<u8>>,
+    unstable: Unstable,
+}
+
+/// What differs between two builds of the Dockerfile as it is.
+#[derive(Default)]
+struct Unstable {
+    paths: BTreeSet<Vec<u8>>,
+    /// Shapes of the paths that only one of the two has.
+    shapes: BTreeSet<Vec<u8>>,
+}
+
+impl Unstable {
+    fn of(differs: &diff::FileDiff) -> Unstable {
+        let paths = differs.entries.iter().map(|c| path_of(&c.path)).collect();
+        let lone = differs.entries.iter().filter(|c| is_lone(c.change));
+        Unstable { paths, shapes: lone.map(|c| shape(&path_of(&c.path))).collect() }
+    }
+
+    fn has(&self, path: &[u8], change: Change) -> bool {
+        self.paths.contains(path) || (is_lone(change) && self.shapes.contains(&shape(path)))
+    }
+}
+
+/// Only one of the trees has the path.
+fn is_lone(change: Change) -> bool {
+    matches!(change, Change::Added | Change::Removed)
+}
+
+/// A path with `#` for every word with a digit in it.
+fn shape(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in path.chunk_by(|a, b| a.is_ascii_alphanumeric() == b.is_ascii_alphanumeric()) {
+        if word.iter().any(u8::is_ascii_digit) {
+            out.push(b'#');
+        } else {
+            out.extend_from_slice(word);
+        }
+    }
+    out
 }
 
 impl std::fmt::Debug for Verifier<'_> {
@@ -165,7 +203,7 @@ impl<'a> Verifier<'a> {
                 salt: String::new(),
                 request: copy(request, String::new(), Vec::new(), Files::None),
             },
-            unstable: BTreeSet::new(),
+            unstable: Unstable::default(),
         };
         let plain =
             copy(request, request.input.text.clone(), request.input.ignore.clone(), request.files.clone());
@@ -174,7 +212,7 @@ impl<'a> Verifier<'a> {
             Err(e) => return Err(VerifyError::Before(Box::new(e))),
         };
         let differs = diff::compare_trees(known, &out.before.tree, Wanted::default());
-        out.unstable = differs.entries.iter().map(|c| path_of(&c.path)).collect();
+        out.unstable = Unstable::of(&differs);
         Ok(out)
     }
 
@@ -326,7 +364,7 @@ impl<'a> Verifier<'a> {
             let path = path_of(&c.path);
             if is_named(&self.before.tree, &path, &allowed) {
                 changed += 1;
-            } else if self.unstable.contains(&path) {
+            } else if self.unstable.has(&path, c.change) {
                 unstable += 1;
             } else {
                 let what: Vec<&str> = c.attributes.iter().map(|a| a.name.as_str()).collect();
@@ -403,6 +441,18 @@ mod tests {
     use super::*;
     use crate::testkit::{dir, file};
     use oci::LayerIndex;
+
+    #[test]
+    fn names_that_differ_by_numbers_only_have_one_shape() {
+        let of = |p: &str| String::from_utf8(shape(p.as_bytes())).unwrap();
+        assert_eq!(of("r/_logs/2026-12-01T02_01_22_924Z-debug-0.log"), "r/_logs/#-#-#_#_#_#-debug-#.log");
+        assert_eq!(
+            of("r/_logs/2026-12-01T02_01_22_924Z-debug-0.log"),
+            of("r/_logs/2027-01-31T12_01_22_1Z-debug-0.log")
+        );
+        assert_ne!(of("a/x1"), of("b/x1"));
+        assert_eq!(of("a/src/main.c"), "a/src/main.c");
+    }
 
     #[test]
     fn named_are_paths_with_all_below_and_directories_of_nothing_else() {

@@ -195,6 +195,23 @@ fn advice_that_does_not_hold_is_not_shown() {
     assert!(image.contains("ignore on line 2: the image differs in /out (content)"), "{image}");
 }
 
+/// npm writes a log with the time in its name: no two builds of it have the same files.
+#[test]
+fn names_with_the_time_in_them_do_not_count() {
+    let Some(lab) = lab() else { return };
+    lab.file("ctx/list", "a b c").file("ctx/other", "d");
+    let log = |name: &str| {
+        format!(
+            "FROM base\nWORKDIR /app\nCOPY . .\nRUN cat list && mkdir /log && \\\n    \
+             echo done > /log/{name}$(od -An -N8 -tu4 /dev/urandom | sed 's/ /-/g').log\n"
+        )
+    };
+    lab.file("ctx/Dockerfile", log("at"));
+    let all = advise(&lab, &["--verify", "--only", "narrow-copy"]);
+    let verified = &all["advice"][0]["verified"];
+    assert!(verified["unstable"].as_u64().is_some_and(|n| n > 0) && verified["changed"] == 0, "{all:#}");
+}
+
 #[test]
 fn the_patch_is_one_for_git_and_images_are_read_from_their_history() {
     let Some(lab) = lab() else { return };
