@@ -417,6 +417,16 @@ impl Image {
         self.line(layer).map(Line::instruction).unwrap_or_default()
     }
 
+    /// Says what made a layer, where somebody knows better than the history. Without an instruction, nobody does.
+    pub fn set_instruction(&mut self, layer: usize, instruction: Option<&str>) {
+        let Some(slot) = self.layers.get_mut(layer) else { return };
+        slot.line = instruction.map(|text| {
+            let history = History { created_by: Some(text.to_owned()), ..History::default() };
+            self.lines.push(Line { history, layer: Some(layer) });
+            self.lines.len() - 1
+        });
+    }
+
     /// When the image was made.
     pub fn created(&self) -> Option<Time> {
         self.config.created.as_deref().and_then(Time::parse_rfc3339)

@@ -18,6 +18,9 @@ pub struct Source {
     /// Last line of the instruction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_line: Option<u32>,
+    /// The instruction, variables expanded.
+    #[serde(skip)]
+    pub instruction: Option<String>,
     /// How long the step ran, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,

@@ -9,28 +9,59 @@ use crate::{Advice, Edit, Kind, Worth};
 
 struct Manager {
     programs: &'static [&'static str],
-    /// Directories whose content is left.
+    left: &'static [Left],
+}
+
+/// Something that is left, and the command that clears it.
+struct Left {
+    what: &'static str,
     dirs: &'static [&'static str],
-    /// The command that clears them.
     clean: &'static str,
 }
 
 const MANAGERS: &[Manager] = &[
     Manager {
         programs: &["apt-get", "apt", "aptitude"],
-        dirs: &["var/lib/apt/lists", "var/cache/apt/archives"],
-        clean: "rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb",
+        left: &[
+            // The package files, and the two caches of the lists, which are larger than the lists.
+            Left { what: "downloads and caches", dirs: &["var/cache/apt"], clean: "apt-get clean" },
+            Left {
+                what: "package lists",
+                dirs: &["var/lib/apt/lists"],
+                clean: "rm -rf /var/lib/apt/lists/*",
+            },
+        ],
     },
     Manager {
         programs: &["dnf", "yum", "microdnf"],
-        dirs: &["var/cache/dnf", "var/cache/yum", "var/cache/libdnf5"],
-        clean: "rm -rf /var/cache/dnf /var/cache/yum /var/cache/libdnf5",
+        left: &[Left {
+            what: "package lists and downloads",
+            dirs: &["var/cache/dnf", "var/cache/yum", "var/cache/libdnf5"],
+            clean: "rm -rf /var/cache/dnf /var/cache/yum /var/cache/libdnf5",
+        }],
     },
-    Manager { programs: &["zypper"], dirs: &["var/cache/zypp"], clean: "rm -rf /var/cache/zypp/*" },
+    Manager {
+        programs: &["zypper"],
+        left: &[Left {
+            what: "package lists and downloads",
+            dirs: &["var/cache/zypp"],
+            clean: "rm -rf /var/cache/zypp/*",
+        }],
+    },
     Manager {
         programs: &["pacman"],
-        dirs: &["var/cache/pacman/pkg", "var/lib/pacman/sync"],
-        clean: "rm -rf /var/cache/pacman/pkg/* /var/lib/pacman/sync/*",
+        left: &[
+            Left {
+                what: "downloads",
+                dirs: &["var/cache/pacman/pkg"],
+                clean: "rm -rf /var/cache/pacman/pkg/*",
+            },
+            Left {
+                what: "package lists",
+                dirs: &["var/lib/pacman/sync"],
+                clean: "rm -rf /var/lib/pacman/sync/*",
+            },
+        ],
     },
 ];
 
@@ -50,28 +81,34 @@ fn advice(facts: &Facts, stage: &Stage, n: usize, step: &Step, m: &Manager) -> O
     if !script.plain || !used {
         return None;
     }
-    let bytes: u64 = m.dirs.iter().map(|d| facts.live_bytes(stage, step, d.as_bytes())).sum();
+    let bytes_of =
+        |l: &Left| -> u64 { l.dirs.iter().map(|d| facts.live_bytes(stage, step, d.as_bytes())).sum() };
+    let left: Vec<&Left> = m.left.iter().filter(|l| bytes_of(l) > 0).collect();
+    let bytes: u64 = left.iter().map(|l| bytes_of(l)).sum();
     if bytes < facts.min_bytes {
         return None;
     }
+    let dirs: Vec<&str> = left.iter().flat_map(|l| l.dirs).copied().collect();
     // A directory that is listed empty, too, on the way of an `update` is no use of what is in it.
     let files: std::collections::BTreeSet<Vec<u8>> =
-        m.dirs.iter().flat_map(|d| step.files_below(d.as_bytes())).map(|(p, _)| p.to_vec()).collect();
+        dirs.iter().flat_map(|d| step.files_below(d.as_bytes())).map(|(p, _)| p.to_vec()).collect();
     if stage.steps[n + 1..].iter().any(|s| s.run().is_some() && s.read_any(&files)) {
         return None;
     }
     let end = script.commands.last()?.span.end;
-    let text = format!(" && {}\n    {}", facts.escape(), m.clean);
+    let cleans: Vec<&str> = left.iter().map(|l| l.clean).collect();
+    let text = format!(" && {}\n    {}", facts.escape(), cleans.join(" && "));
+    let what = left.iter().map(|l| l.what).collect::<Vec<_>>().join(" and ");
     Some(Advice {
         kind: Kind::Lists,
         line: statement.first_line,
-        title: format!("remove the package lists of {} in the RUN that fetches them", m.programs[0]),
-        why: format!("{} of lists and downloads stay in the layer; no later step reads them.", size(bytes)),
+        title: format!("remove the {what} of {} in the RUN that makes them", m.programs[0]),
+        why: format!("{} of {what} stay in the layer; no later step reads them.", size(bytes)),
         worth: Worth { bytes, ..Worth::default() },
         edits: vec![Edit::insert(end, text)],
         ignore: Vec::new(),
         probe: None,
-        changes: m.dirs.iter().map(|d| format!("/{d}")).collect(),
+        changes: dirs.iter().map(|d| format!("/{d}")).collect(),
     })
 }
 
@@ -95,11 +132,35 @@ mod tests {
         assert_eq!(
             after(&facts, &out[0]),
             "FROM base\nRUN apt-get update && apt-get install -y x && \\\n    \
-             rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb\nRUN other\n"
+             rm -rf /var/lib/apt/lists/*\nRUN other\n"
         );
         out.clear();
         find(&scene(&["var/lib/apt/lists/main"]), &mut out);
         assert_eq!(out, [], "a later step reads them");
+    }
+
+    /// With lists removed already, they were removed a second time, and the caches of the lists stayed.
+    #[test]
+    fn only_what_is_left_is_cleared() {
+        let facts = Scene::new(
+            "FROM base\nRUN apt-get update && apt-get install -y x && rm -rf /var/lib/apt/lists/*\n",
+        )
+        .step(
+            2,
+            vec![file("var/cache/apt/pkgcache.bin", 7000), file("var/cache/apt/archives/x.deb", 2000)],
+            &[],
+        )
+        .facts();
+        let mut out = Vec::new();
+        find(&facts, &mut out);
+        assert_eq!((out.len(), out[0].worth.bytes), (1, 9000));
+        assert_eq!(out[0].changes, ["/var/cache/apt"]);
+        assert!(out[0].title.starts_with("remove the downloads and caches of apt-get"), "{}", out[0].title);
+        assert!(
+            after(&facts, &out[0]).ends_with("rm -rf /var/lib/apt/lists/* && \\\n    apt-get clean\n"),
+            "{}",
+            after(&facts, &out[0])
+        );
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub fn summary(report: &Report<'_>, most: usize, width: usize) -> String {
     out.push(format!("{}  {}  {}", plain(&image.name), image.platform, image.id.short()));
     if let Some(base) = image.base() {
         let name = base.name.as_deref().unwrap_or("an image");
-        out.push(format!("base: {} (the first {} layers)", plain(name), base.layers));
+        let which = if base.layers == 1 { "layer".to_owned() } else { format!("{} layers", base.layers) };
+        out.push(format!("base: {} (the first {which})", plain(name)));
     }
     out.push(String::new());
     let total = |label: &str, files: u64, bytes: u64, packed: u64, note: &str| {

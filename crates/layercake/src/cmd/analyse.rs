@@ -99,8 +99,10 @@ pub(crate) fn run(root: Option<PathBuf>, args: &AnalyseArgs) -> Result<ExitCode,
     }
     let found = base::find(&from, &image, args.base.as_deref()).map_err(unable)?;
     image.set_base(found);
+    let origins = base::origins(&from, &image, args.file.as_deref())?;
+    base::name_layers(&mut image, &origins);
     let mut report = Report::new(&image);
-    report.origins = base::origins(&from, &image, args.file.as_deref())?;
+    report.origins = origins;
     if let Some(rules) = &rules {
         let baseline = args.rules.baseline(&from).map_err(unable)?;
         report.gate = Some(rules.check(&image, &report.dive, baseline.as_ref()));

@@ -124,6 +124,7 @@ pub(crate) fn origins(
             file: Some(build.dockerfile.clone()),
             line: step.lines.map(|l| l.0),
             last_line: step.lines.map(|l| l.1),
+            instruction: Some(step.title.clone()),
             duration_ms: Some(step.ran_ms),
             ..Source::default()
         };
@@ -133,6 +134,22 @@ pub(crate) fn origins(
         out.insert(n, source);
     }
     Ok(out)
+}
+
+/// Names the layers by the instructions that made them, where the history speaks of others. It does where the base has layers without a line, a
+/// directory for instance: then the lines stand beside the layers below theirs.
+pub(crate) fn name_layers(image: &mut Image, origins: &Origins) {
+    let said: Vec<String> = (0..image.layers.len()).map(|n| image.instruction(n)).collect();
+    let known = || origins.iter().filter_map(|(n, s)| Some((*n, s.instruction.as_deref()?)));
+    let elsewhere = |n: usize, text: &str| {
+        said.get(n).is_some_and(|s| s != text) && said.iter().enumerate().any(|(m, s)| m != n && s == text)
+    };
+    if !known().any(|(n, text)| elsewhere(n, text)) {
+        return;
+    }
+    let first = known().map(|(n, _)| n).min().unwrap_or(0);
+    (0..first).for_each(|n| image.set_instruction(n, None));
+    known().for_each(|(n, text)| image.set_instruction(n, Some(text)));
 }
 
 /// What the run that made the layer read of the image below it.
@@ -173,6 +190,26 @@ mod tests {
     use oci::types::{History, ImageConfig};
 
     use super::*;
+
+    /// The lines of an image on a directory were those of the layers above.
+    #[test]
+    fn layers_are_named_by_what_made_them() {
+        let line = |by: &str| History { created_by: Some(by.to_owned()), ..History::default() };
+        let shifted = ["COPY a /a # buildkit", "RUN /bin/sh -c b # buildkit", "[2/2] RUN b"];
+        let config =
+            ImageConfig { history: shifted.iter().map(|l| line(l)).collect(), ..ImageConfig::default() };
+        let layers: Vec<Arc<LayerIndex>> = (0..3).map(|_| Arc::default()).collect();
+        let load = || analyse::load::indexes::load("x", config.clone(), &layers).unwrap();
+        let made = |text: &str| Source { instruction: Some(text.to_owned()), ..Source::default() };
+        let names = |i: &Image| (0..3).map(|n| i.instruction(n)).collect::<Vec<_>>();
+        let mut image = load();
+        name_layers(&mut image, &Origins::from([(1, made("COPY a /a")), (2, made("RUN b"))]));
+        assert_eq!(names(&image), ["", "COPY a /a", "RUN b"]);
+        // A history that is right stays, whatever else it says.
+        let mut image = load();
+        name_layers(&mut image, &Origins::from([(0, made("COPY a /a")), (1, made("RUN --mount=x b"))]));
+        assert_eq!(names(&image), names(&load()));
+    }
 
     #[test]
     fn a_dockerfile_gives_its_lines_from_below() {

@@ -46,6 +46,8 @@ pub(super) fn show(
     let based = |from: &Loader<'_>, mut image: Image, given: Option<&str>| {
         let found = base::find(from, &image, given)?;
         image.set_base(found);
+        let origins = base::origins(from, &image, None)?;
+        base::name_layers(&mut image, &origins);
         Ok::<Image, CommandError>(image)
     };
     if let Some((store, image)) = found.transpose()?.flatten() {

@@ -212,8 +212,9 @@ pub(super) fn whole(d: &Diff, layers: bool, limit: usize) -> String {
     }
     if !d.layers.lines.is_empty() {
         out.push(format!(
-            "\nHISTORY above {} shared layers ({})",
+            "\nHISTORY above {} shared {} ({})",
             d.layers.shared,
+            if d.layers.shared == 1 { "layer" } else { "layers" },
             bytes(d.layers.shared_bytes)
         ));
         for l in &d.layers.lines {
