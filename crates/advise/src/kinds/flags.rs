@@ -117,12 +117,13 @@ pub(super) fn home(run: &build::plan::Run) -> &str {
 
 /// An installed package: what it needs, each as a list of alternatives.
 #[derive(Default)]
-struct Debian {
+pub(super) struct Debian {
     depends: Vec<Vec<String>>,
     provides: Vec<String>,
 }
 
-fn status(tree: &Tree, content: &dyn Content) -> Option<BTreeMap<String, Debian>> {
+/// The installed packages by dpkg's status.
+pub(super) fn status(tree: &Tree, content: &dyn Content) -> Option<BTreeMap<String, Debian>> {
     let place = tree.resolve(b"var/lib/dpkg/status", true).ok().filter(|p| p.exists())?;
     let Node::File { digest, .. } = &tree.inode(place.id).node else { return None };
     let text = String::from_utf8_lossy(&content.read_all(digest, MAX_STATUS).ok()?).into_owned();
@@ -142,12 +143,8 @@ fn status(tree: &Tree, content: &dyn Content) -> Option<BTreeMap<String, Debian>
     Some(out)
 }
 
-/// The packages of `after` that are new and that nothing named needs.
-fn unneeded(
-    before: &BTreeMap<String, Debian>,
-    after: &BTreeMap<String, Debian>,
-    named: &[String],
-) -> BTreeSet<String> {
+/// The packages of `after` that are named or needed by one that is.
+pub(super) fn needed<'a>(after: &'a BTreeMap<String, Debian>, named: &'a [String]) -> BTreeSet<&'a str> {
     let mut providers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, d) in after {
         d.provides.iter().for_each(|p| providers.entry(p).or_default().push(name));
@@ -167,7 +164,57 @@ fn unneeded(
             }
         }
     }
+    needed
+}
+
+/// The packages of `after` that are new and that nothing named needs.
+fn unneeded(
+    before: &BTreeMap<String, Debian>,
+    after: &BTreeMap<String, Debian>,
+    named: &[String],
+) -> BTreeSet<String> {
+    let needed = needed(after, named);
     after.keys().filter(|k| !before.contains_key(*k) && !needed.contains(k.as_str())).cloned().collect()
+}
+
+/// What dpkg keeps about a package: its list of files, its scripts.
+fn info(facts: &Facts, tree: &Tree, package: &str, what: &str) -> Option<String> {
+    let names = [format!("var/lib/dpkg/info/{package}.{what}")].into_iter().chain(
+        ["amd64", "arm64", "i386", "armhf"].map(|a| format!("var/lib/dpkg/info/{package}:{a}.{what}")),
+    );
+    let id = names.filter_map(|n| tree.lookup(n.as_bytes())).next()?;
+    let Node::File { digest, .. } = &tree.inode(id).node else { return None };
+    Some(String::from_utf8_lossy(&facts.content.read_all(digest, MAX_STATUS).ok()?).into_owned())
+}
+
+/// What the scripts of these packages make when they are installed: paths that are written out in a script, that the step made, and that no
+/// package has in its list.
+fn made_by_scripts(facts: &Facts, step: &Step, tree: &Tree, packages: &BTreeSet<String>) -> Vec<String> {
+    let mut found: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for script in
+        packages.iter().flat_map(|p| ["preinst", "postinst"].map(|what| info(facts, tree, p, what))).flatten()
+    {
+        let words = script.split(|c: char| c.is_whitespace() || "\"'=;()`|&<>".contains(c));
+        for word in words.filter(|w| w.starts_with('/')) {
+            let path = word.trim_matches('/').as_bytes();
+            if step.layer.get(path).is_some() && step.before.lookup(path).is_none() {
+                found.insert(path.to_vec());
+            }
+        }
+    }
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let Some(id) = tree.lookup(b"var/lib/dpkg/info") else { return Vec::new() };
+    for (_, file) in tree.children(id).iter().filter(|(n, _)| n.ends_with(b".list")) {
+        let Node::File { digest, .. } = &tree.inode(*file).node else { continue };
+        // A list that cannot be read may have any of them.
+        let Ok(list) = facts.content.read_all(digest, MAX_STATUS) else { return Vec::new() };
+        for line in list.split(|c| *c == b'\n') {
+            found.remove(line.strip_prefix(b"/").unwrap_or(line));
+        }
+    }
+    found.iter().map(|p| oci::index::show(p)).collect()
 }
 
 fn apt(facts: &Facts, step: &Step, script: &Script) -> Option<Advice> {
@@ -188,16 +235,11 @@ fn apt(facts: &Facts, step: &Step, script: &Script) -> Option<Advice> {
         }
     }
     let extra = unneeded(&before, &after, &named);
-    let mut changes = Vec::new();
+    let mut changes = made_by_scripts(facts, step, &after_tree, &extra);
     let mut bytes = 0;
     for name in &extra {
-        let lists = [format!("var/lib/dpkg/info/{name}.list")]
-            .into_iter()
-            .chain(["amd64", "arm64", "i386", "armhf"].map(|a| format!("var/lib/dpkg/info/{name}:{a}.list")));
-        let Some(id) = lists.filter_map(|l| after_tree.lookup(l.as_bytes())).next() else { continue };
-        let Node::File { digest, .. } = &after_tree.inode(id).node else { continue };
-        let list = facts.content.read_all(digest, MAX_STATUS).ok()?;
-        for path in String::from_utf8_lossy(&list).lines() {
+        let Some(list) = info(facts, &after_tree, name, "list") else { continue };
+        for path in list.lines() {
             let path = path.trim_start_matches('/');
             let resolved = after_tree.resolve(path.as_bytes(), false).ok().filter(|p| p.exists());
             let Some(place) = resolved.filter(|p| step.layer.get(&p.path).is_some()) else { continue };
@@ -287,6 +329,8 @@ mod tests {
         ]
         .concat();
         let list = "/.\n/usr/bin/less\n/usr/bin\n";
+        let script =
+            "#!/bin/sh\nDIR=/usr/local/share/less\ntest -x /usr/bin/git && mkdir \"$DIR\" /srv/none\n";
         let mut scene =
             Scene::new("FROM base\nRUN apt-get update && apt-get install -y git=1 \\\n  && apt-get clean\n");
         let mut text = |path: &str, t: &str| Entry {
@@ -297,6 +341,9 @@ mod tests {
         let made = vec![
             text("var/lib/dpkg/status", &new),
             text("var/lib/dpkg/info/less.list", list),
+            text("var/lib/dpkg/info/less.postinst", script),
+            text("var/lib/dpkg/info/git.list", "/usr/bin/git\n"),
+            dir("usr/local/share/less"),
             file("usr/bin/less", 7000),
             file("usr/bin/git", 9000),
         ];
@@ -304,7 +351,10 @@ mod tests {
         let all = found(&facts);
         assert_eq!((all.len(), all[0].worth.bytes), (1, 7000));
         assert!(all[0].why.contains("2 packages") && all[0].why.contains("deep, less"), "{}", all[0].why);
-        assert!(all[0].changes.contains(&"/usr/bin/less".to_owned()));
+        let names = |p: &str| all[0].changes.iter().any(|c| c == p);
+        assert!(names("/usr/bin/less"));
+        // What a script makes goes with its package, and what another package has stays.
+        assert!(names("/usr/local/share/less") && !names("/usr/bin/git"), "{:?}", all[0].changes);
         assert!(
             after(&facts, &all[0])
                 .contains("apt-get install --no-install-recommends -y git=1 \\\n  && apt-get clean")

@@ -1,12 +1,14 @@
-//! The kinds of advice, one file each: facts in, advice out.
+//! The kinds of advice, one file each: facts in, advice out; and what some of them ask of a tree (`elf`, `owners`).
 
 mod cache_mount;
 mod copy_chmod;
+mod elf;
 mod flags;
 mod ignore;
 mod lists;
 mod merge_runs;
 mod narrow_copy;
+mod owners;
 mod split;
 
 use crate::{Advice, Facts};

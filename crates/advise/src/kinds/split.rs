@@ -3,26 +3,28 @@
 //! What is needed, for an image whose command is a program that one of its own RUNs made:
 //!
 //! 1. the closure of the command: an ELF program, its loader, and the shared libraries that they name, found as the loader finds them
-//!    (what a script runs is not known from its text, so there is no such advice for one);
+//!    (what a script runs is not known from its text, so there is no such advice for one). A library that belongs to a package of dpkg or
+//!    apk is not copied: its package is installed in the second stage, with what it needs;
 //! 2. files of a COPY that no RUN looked at: they can only be there for the running program;
 //! 3. what RUNs made outside of the directories that sources were copied to, unless a package manager's database has it, it is a
 //!    package manager's own, or a later RUN read it or something else in the same program's directory: then it is a tool. The lists of
 //!    users and groups always come along.
 //!
-//! When it is right: what a program opens by a name that it makes up at run time is not in its closure. The advice lists what is left
+//! When it is right: the program belongs to no package, since then its package would be what to ship. What a program opens by a name that it makes up at run time is not in its closure. The advice lists what is left
 //! out, as what differs; try the image before it goes out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use build::observe::Fact;
 use dockerfile::Instruction;
-use oci::index::{join, show, split};
+use oci::index::{show, split};
 use oci::tree::{Node, ROOT, Walk};
 use oci::{Kind as EntryKind, Tree};
 
 use crate::edit::line_of;
 use crate::facts::{Facts, Stage, What, ancestors, is_below};
-use crate::kinds::size;
+use crate::kinds::owners::Owners;
+use crate::kinds::{elf, size};
 use crate::{Advice, Edit, Kind, Worth};
 
 /// Programs and libraries larger than this are not looked into, in bytes.
@@ -49,6 +51,18 @@ const PACKAGED: &[&str] = &[
     "etc/alternatives",
 ];
 
+/// What installing packages writes, and no two installations the same.
+const MANAGED: &[&str] = &[
+    "/var/lib/dpkg",
+    "/var/lib/apt",
+    "/var/cache",
+    "/var/log",
+    "/etc/ld.so.cache",
+    "/lib/apk/db",
+    "/usr/lib/apk/db",
+    "/etc/apk/world",
+];
+
 pub(super) fn find(facts: &Facts, out: &mut Vec<Advice>) {
     let froms =
         facts.file.statements.iter().filter(|s| matches!(s.instruction, Instruction::From(_))).count();
@@ -59,11 +73,15 @@ pub(super) fn find(facts: &Facts, out: &mut Vec<Advice>) {
 
 fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
     let tree = &*facts.last;
-    let needed = closure(facts, tree)?;
+    let owners = Owners::read(facts, tree);
+    let Closure { files: needed, packages } = closure(facts, tree, stage, &owners)?;
     // The program itself must be made here, by a RUN that read sources.
     let program = needed.first()?;
     let made = stage.steps.iter().find(|s| s.layer.get(program).is_some())?;
     made.run()?;
+    if owners.of(program).is_some() {
+        return None;
+    }
     let read: BTreeSet<&[u8]> = stage
         .steps
         .iter()
@@ -82,7 +100,6 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
         .map(|c| c.dest.trim_matches('/').as_bytes().to_vec())
         .filter(|d| !d.is_empty())
         .collect();
-    let owned = packaged(facts, tree);
     let mut keep: BTreeSet<Vec<u8>> = needed.iter().cloned().collect();
     let mut all: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let users = [&b"etc/passwd"[..], b"etc/group", b"etc/shadow", b"etc/gshadow"];
@@ -115,7 +132,7 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
                 None => {
                     !is_tool(&e.path)
                         && !source_dirs.iter().any(|d| is_below(&e.path, d))
-                        && !owned.contains(&e.path)
+                        && owners.of(&e.path).is_none()
                         && !PACKAGED.iter().any(|d| is_below(&e.path, d.as_bytes()))
                 }
             };
@@ -126,14 +143,17 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
     }
     // What the base has already need not be copied.
     keep.retain(|p| all.contains_key(p));
+    let installed = owners.with_needed(facts, tree, &packages);
+    let is_installed = |p: &[u8]| owners.of(p).is_some_and(|package| installed.contains(package));
     let dropped: BTreeMap<&Vec<u8>, u64> =
-        all.iter().filter(|(p, _)| !keep.contains(*p)).map(|(p, b)| (p, *b)).collect();
+        all.iter().filter(|(p, _)| !keep.contains(*p) && !is_installed(p)).map(|(p, b)| (p, *b)).collect();
     let bytes: u64 = dropped.values().sum();
     if bytes < facts.min_bytes || keep.is_empty() {
         return None;
     }
     let copies = roots(tree, &stage.base, &keep, &all)?;
-    let edits = edits(facts, stage, &copies)?;
+    let install = (!packages.is_empty()).then(|| owners.install(&packages, facts.escape()));
+    let edits = edits(facts, stage, install.as_deref().unwrap_or_default(), &copies)?;
     let mut by_dir: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     for (p, b) in &dropped {
         let top: Vec<&[u8]> = ancestors(p).collect();
@@ -147,15 +167,20 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
     // Everything that the stage made and that is not copied is gone with its directories; what was deleted or changed of the base is back.
     let mut changes: BTreeSet<String> = dropped.keys().map(|p| show(p)).collect();
     for step in stage.steps.iter().filter(|s| !matches!(s.what, What::Workdir)) {
-        changes.extend(step.writes().into_iter().filter(|p| !keep.contains(p)).map(|p| show(&p)));
+        changes.extend(
+            step.writes().into_iter().filter(|p| !keep.contains(p) && !is_installed(p)).map(|p| show(&p)),
+        );
+    }
+    if install.is_some() {
+        changes.extend(MANAGED.iter().map(|p| (*p).to_owned()));
     }
     Some(Advice {
         kind: Kind::Split,
         line: facts.file.statements.get(stage.from)?.first_line,
-        title: format!(
-            "build in one stage, and ship another with the {} paths that the command needs",
-            copies.len()
-        ),
+        title: match copies.len() {
+            1 => "build in one stage, and ship another with the one path that the command needs".to_owned(),
+            n => format!("build in one stage, and ship another with the {n} paths that the command needs"),
+        },
         why: format!(
             "{} are in the image only to build it: {}. What a program opens by a name that it makes up is not seen: try the image.",
             size(bytes),
@@ -209,8 +234,8 @@ fn roots(
     .then(|| out.into_iter().collect())
 }
 
-/// A name for the first stage, a second FROM behind its last step, COPYs, and the settings again.
-fn edits(facts: &Facts, stage: &Stage, copies: &[Vec<u8>]) -> Option<Vec<Edit>> {
+/// A name for the first stage, a second FROM behind its last step, what installs packages, COPYs, and the settings again.
+fn edits(facts: &Facts, stage: &Stage, install: &str, copies: &[Vec<u8>]) -> Option<Vec<Edit>> {
     let statements = &facts.file.statements;
     let from = statements.get(stage.from)?;
     let Instruction::From(inst) = &from.instruction else { return None };
@@ -235,7 +260,7 @@ fn edits(facts: &Facts, stage: &Stage, copies: &[Vec<u8>]) -> Option<Vec<Edit>> 
         .trim();
     let flags: String =
         from.flags.iter().map(|f| format!("{} ", &facts.text[f.span.start..f.span.end])).collect();
-    let mut text = format!("\nFROM {flags}{base}\n");
+    let mut text = format!("\nFROM {flags}{base}\n{install}");
     // The settings of the image, in their order; WORKDIR makes its directory again.
     let mut moved = Vec::new();
     for s in &statements[stage.from + 1..] {
@@ -286,43 +311,16 @@ fn edits(facts: &Facts, stage: &Stage, copies: &[Vec<u8>]) -> Option<Vec<Edit>> 
     Some(edits)
 }
 
-/// Files that dpkg and apk say are theirs.
-fn packaged(facts: &Facts, tree: &Tree) -> BTreeSet<Vec<u8>> {
-    let mut out = BTreeSet::new();
-    let read = |path: &[u8]| -> Option<String> {
-        let place = tree.resolve(path, true).ok().filter(|p| p.exists())?;
-        let Node::File { digest, .. } = &tree.inode(place.id).node else { return None };
-        Some(String::from_utf8_lossy(&facts.content.read_all(digest, 256 << 20).ok()?).into_owned())
-    };
-    let mut add = |path: &str| {
-        let path = path.trim_start_matches('/').as_bytes();
-        if let Some(p) = tree.resolve(path, false).ok().filter(|p| p.exists()) {
-            out.insert(p.path);
-        }
-    };
-    if let Some(dir) = tree.resolve(b"var/lib/dpkg/info", true).ok().filter(|p| p.exists()) {
-        for (name, _) in tree.children(dir.id).iter().filter(|(n, _)| n.ends_with(b".list")) {
-            if let Some(text) = read(&join(&dir.path, name)) {
-                text.lines().for_each(&mut add);
-            }
-        }
-    }
-    for db in [&b"lib/apk/db/installed"[..], b"usr/lib/apk/db/installed"] {
-        let mut folder = String::new();
-        for line in read(db).unwrap_or_default().lines() {
-            match line.split_once(':') {
-                Some(("F", f)) => f.clone_into(&mut folder),
-                Some(("R", r)) => add(&format!("{folder}/{r}")),
-                _ => {}
-            }
-        }
-    }
-    out
+/// What the command needs.
+struct Closure {
+    /// Files that belong to no package, the program first; links on the way are files, too.
+    files: Vec<Vec<u8>>,
+    /// Packages that the stage installed.
+    packages: BTreeSet<String>,
 }
 
-/// The files that the command needs, the program first; links on the way are files, too. `None` if the command is no path that can be
-/// found, or runs through a shell.
-fn closure(facts: &Facts, tree: &Tree) -> Option<Vec<Vec<u8>>> {
+/// What the command needs. `None` if it is no path that can be found, or runs through a shell.
+fn closure(facts: &Facts, tree: &Tree, stage: &Stage, owners: &Owners) -> Option<Closure> {
     let run = &facts.config.config;
     let entry = run.entrypoint.clone().unwrap_or_default();
     let argv: Vec<String> = entry.into_iter().chain(run.cmd.clone().unwrap_or_default()).collect();
@@ -344,6 +342,7 @@ fn closure(facts: &Facts, tree: &Tree) -> Option<Vec<Vec<u8>>> {
         let path = run.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(build::plan::DEFAULT_PATH);
         path.split(':').map(|d| format!("{d}/{program}")).collect()
     };
+    let mut packages = BTreeSet::new();
     let mut out: Vec<Vec<u8>> = Vec::new();
     let mut todo: Vec<Vec<u8>> = Vec::new();
     let start = candidates.iter().find_map(|c| follow(tree, c.as_bytes(), &mut out))?;
@@ -361,14 +360,22 @@ fn closure(facts: &Facts, tree: &Tree) -> Option<Vec<Vec<u8>>> {
             return None;
         }
         for lib in elf::needs(&bytes, &path)? {
-            let found = lib.iter().find_map(|c| follow(tree, c.as_bytes(), &mut out));
-            if let Some(f) = found {
-                out.push(f.clone());
-                todo.push(f);
+            let mut links = Vec::new();
+            let Some(f) = lib.iter().find_map(|c| follow(tree, c.as_bytes(), &mut links)) else { continue };
+            let is_new = tree.lookup(&f).is_some_and(|id| tree.inode(id).layer >= stage.base_layers);
+            match owners.of(&f).filter(|_| is_new) {
+                Some(package) => {
+                    packages.insert(package.to_owned());
+                }
+                None => {
+                    out.append(&mut links);
+                    out.push(f.clone());
+                    todo.push(f);
+                }
             }
         }
     }
-    Some(out)
+    Some(Closure { files: out, packages })
 }
 
 /// The file that a path leads to; links on the way are added to `links`.
@@ -386,82 +393,6 @@ fn follow(tree: &Tree, path: &[u8], links: &mut Vec<Vec<u8>>) -> Option<Vec<u8>>
         links.extend(seen);
         place.path
     })
-}
-
-mod elf {
-    //! What an ELF file needs: its interpreter and its shared libraries, as the paths where the loader would look.
-
-    const DIRS: &[&str] = &[
-        "/lib",
-        "/usr/lib",
-        "/usr/local/lib",
-        "/lib64",
-        "/usr/lib64",
-        "/lib/x86_64-linux-gnu",
-        "/usr/lib/x86_64-linux-gnu",
-        "/lib/aarch64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-    ];
-
-    /// For each thing that it needs, where it may be. `None` if it is no little-endian 64-bit ELF file, or damaged.
-    pub(super) fn needs(b: &[u8], own: &[u8]) -> Option<Vec<Vec<String>>> {
-        if !b.starts_with(b"\x7fELF\x02\x01") {
-            return None;
-        }
-        let u = |at: usize, n: usize| -> Option<usize> {
-            let part = b.get(at..at.checked_add(n)?)?;
-            usize::try_from(part.iter().rev().fold(0u64, |a, x| (a << 8) | u64::from(*x))).ok()
-        };
-        let text = |at: usize| -> Option<String> {
-            let rest = b.get(at..)?;
-            let end = rest.iter().position(|&c| c == 0)?;
-            Some(String::from_utf8_lossy(&rest[..end]).into_owned())
-        };
-        let (table, size, count) = (u(32, 8)?, u(54, 2)?, u(56, 2)?);
-        let mut loads = Vec::new();
-        let (mut dynamic, mut out) = (None, Vec::new());
-        for n in 0..count {
-            let at = table.checked_add(n.checked_mul(size)?)?;
-            let (kind, offset, address, len) = (u(at, 4)?, u(at + 8, 8)?, u(at + 16, 8)?, u(at + 32, 8)?);
-            match kind {
-                1 => loads.push((address, offset, len)),
-                2 => dynamic = Some((offset, len)),
-                3 => out.push(vec![text(offset)?]),
-                _ => {}
-            }
-        }
-        let Some((offset, len)) = dynamic else { return Some(out) };
-        let mut tags = Vec::new();
-        for at in (offset..offset.checked_add(len)?).step_by(16) {
-            match u(at, 8)? {
-                0 => break,
-                tag => tags.push((tag, u(at + 8, 8)?)),
-            }
-        }
-        let strings = tags.iter().find(|(t, _)| *t == 5)?.1;
-        let base =
-            loads.iter().find(|(a, _, l)| (*a..a + l).contains(&strings)).map(|(a, o, _)| strings - a + o)?;
-        let origin = show_dir(own);
-        let mut dirs: Vec<String> = Vec::new();
-        for (_, v) in tags.iter().filter(|(t, _)| matches!(t, 15 | 29)) {
-            let path = text(base.checked_add(*v)?)?;
-            dirs.extend(path.split(':').map(|d| d.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin)));
-        }
-        dirs.extend(DIRS.iter().map(|d| (*d).to_owned()));
-        for (_, v) in tags.iter().filter(|(t, _)| *t == 1) {
-            let name = text(base.checked_add(*v)?)?;
-            out.push(if name.contains('/') {
-                vec![name]
-            } else {
-                dirs.iter().map(|d| format!("{d}/{name}")).collect()
-            });
-        }
-        Some(out)
-    }
-
-    fn show_dir(path: &[u8]) -> String {
-        oci::index::show(oci::index::split(path).0)
-    }
 }
 
 #[cfg(test)]
@@ -521,14 +452,76 @@ mod tests {
         assert_eq!(out.len(), 1);
     }
 
-    #[test]
-    fn libraries_of_a_real_program_are_found() {
-        let own = std::env::current_exe().unwrap();
-        let bytes = std::fs::read(own).unwrap();
-        let needs = elf::needs(&bytes, b"x/y").unwrap();
-        assert!(needs.iter().flatten().any(|n| n.contains("libc.so") || n.contains("ld-")), "{needs:?}");
-        for n in (0..bytes.len().min(4096)).step_by(7) {
-            elf::needs(&bytes[..n], b"x");
+    /// A program with one segment, in which all lies: what the loader is told of is a library's name.
+    fn linked(library: &str) -> Vec<u8> {
+        let mut b = vec![0; 64];
+        b[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        b[32] = 64;
+        (b[54], b[56]) = (56, 2);
+        let strings = 64 + 2 * 56 + 3 * 16;
+        let all = strings + library.len() + 1;
+        // Kind, offset, address, size.
+        for (kind, at, len) in [(1u64, 0usize, all), (2, 64 + 2 * 56, 48)] {
+            let mut h = [0; 56];
+            h[..4].copy_from_slice(&(kind as u32).to_le_bytes());
+            h[8..16].copy_from_slice(&(at as u64).to_le_bytes());
+            h[16..24].copy_from_slice(&(at as u64).to_le_bytes());
+            h[32..40].copy_from_slice(&(len as u64).to_le_bytes());
+            b.extend(h);
         }
+        for (tag, value) in [(5u64, strings as u64), (1, 0), (0, 0)] {
+            b.extend(tag.to_le_bytes());
+            b.extend(value.to_le_bytes());
+        }
+        b.extend(library.as_bytes());
+        b.push(0);
+        b
+    }
+
+    /// Libraries of packages were copied one by one, and if there were many of them, there was no advice at all.
+    #[test]
+    fn packages_of_libraries_are_installed() {
+        let package = |name: &str, more: &str| {
+            format!("Package: {name}\nStatus: install ok installed\nVersion: 1\n{more}\n\n")
+        };
+        let status = [package("libz", "Depends: deep"), package("deep", ""), package("cc", "")].concat();
+        let scene = |program_of: &str| {
+            let mut scene = Scene::new(TEXT).cmd(&["/src/app"]);
+            let mut put = |path: &str, bytes: &[u8]| Entry {
+                kind: EntryKind::File { size: bytes.len() as u64, digest: scene.content.add(bytes) },
+                ..file(path, 0)
+            };
+            let installed = vec![
+                put("var/lib/dpkg/status", status.as_bytes()),
+                put("var/lib/dpkg/info/libz:amd64.list", b"/usr/lib/libz.so.1\n"),
+                put("var/lib/dpkg/info/deep.list", b"/usr/lib/libdeep.so\n"),
+                put("var/lib/dpkg/info/cc.list", format!("/usr/bin/gcc\n{program_of}\n").as_bytes()),
+                put("usr/lib/libz.so.1", &linked("libdeep.so")),
+                put("usr/lib/libdeep.so", &program()),
+                file("usr/bin/gcc", 90_000),
+            ];
+            let app = put("src/app", &linked("libz.so.1"));
+            let facts = scene
+                .step(2, installed, &[])
+                .step(3, vec![dir("src"), file("src/main.c", 500)], &[])
+                .step(4, vec![app], &["src/main.c", "usr/bin/gcc"])
+                .facts();
+            let mut out = Vec::new();
+            find(&facts, &mut out);
+            (facts, out)
+        };
+        let (facts, out) = scene("");
+        assert!(
+            after(&facts, &out[0]).contains(
+                "\nFROM base\nRUN apt-get update && \\\n    apt-get install -y --no-install-recommends libz && \\\n    \
+                 apt-get clean && rm -rf /var/lib/apt/lists/*\nENV A=1\nCOPY --from=build /src/app /src/app\nUSER u\n"
+            ),
+            "{}",
+            after(&facts, &out[0])
+        );
+        let names = |p: &str| out[0].changes.iter().any(|c| c == p);
+        assert!(names("/usr/bin/gcc") && names("/var/lib/dpkg") && !names("/usr/lib/libz.so.1"));
+        assert!(!names("/usr/lib/libdeep.so"), "it comes with what needs it: {:?}", out[0].changes);
+        assert_eq!(scene("/src/app").1, [], "a packaged program needs more than its libraries");
     }
 }

@@ -126,7 +126,10 @@ pub(super) fn text(report: &Report, verbose: bool) -> String {
             out.push(format!("   differs afterwards: {}{more}", named.join(", ")));
         }
         if !s.chosen {
-            out.push("   not in the patch: it changes the same lines as a better one".to_owned());
+            out.push(
+                "   not in the patch: it changes the same lines as a better one; apply that, and ask again"
+                    .to_owned(),
+            );
         }
     }
     match &report.together {
