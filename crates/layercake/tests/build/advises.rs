@@ -203,7 +203,7 @@ fn names_with_the_time_in_them_do_not_count() {
     let log = |name: &str| {
         format!(
             "FROM base\nWORKDIR /app\nCOPY . .\nRUN cat list && mkdir /log && \\\n    \
-             echo done > /log/{name}$(od -An -N8 -tu4 /dev/urandom | sed 's/ /-/g').log\n"
+             echo done > /log/{name}$(od -An -N8 -tu4 /dev/urandom | sed 's/ //g').log\n"
         )
     };
     lab.file("ctx/Dockerfile", log("at"));
