@@ -156,6 +156,13 @@ fn all_runs<'f>(facts: &'f Facts, stage: &'f Stage, early: usize, late: usize) -
     facts.file.statements[from..=to].iter().all(fine).then_some(parts)
 }
 
+/// Bytes that some of these steps make, and others of them hide or repeat.
+fn hidden_among(steps: &[Step]) -> u64 {
+    let Some(first) = steps.first() else { return 0 };
+    let hidden = steps[1..].iter().flat_map(Step::hides).filter(|(maker, _)| *maker >= first.number);
+    hidden.map(|(_, h)| h.gone + h.repeated).sum()
+}
+
 pub(super) fn find(facts: &Facts, out: &mut Vec<Advice>) {
     for stage in facts.stages.iter().filter(|s| s.shipped) {
         for (k, late) in stage.steps.iter().enumerate() {
@@ -165,17 +172,18 @@ pub(super) fn find(facts: &Facts, out: &mut Vec<Advice>) {
             for (j, early) in stage.steps[..k].iter().enumerate() {
                 let Some(early_part) = part(facts, early) else { continue };
                 let Some(bytes) = hidden.get(&early.number).map(|h| h.gone + h.repeated) else { continue };
-                if bytes < facts.min_bytes || best.as_ref().is_some_and(|b| b.0 >= bytes) {
+                if bytes < facts.min_bytes {
                     continue;
                 }
-                let (edits, merged) = if may_pass(facts, stage, &early_part, &late_part) {
-                    (merge(facts, &[&early_part, &late_part]), 2)
+                let (edits, merged, bytes) = if may_pass(facts, stage, &early_part, &late_part) {
+                    (merge(facts, &[&early_part, &late_part]), 2, bytes)
                 } else if let Some(parts) = all_runs(facts, stage, j, k) {
-                    (merge(facts, &parts.iter().collect::<Vec<_>>()), parts.len())
+                    let bytes = hidden_among(&stage.steps[j..=k]);
+                    (merge(facts, &parts.iter().collect::<Vec<_>>()), parts.len(), bytes)
                 } else {
-                    (None, 0)
+                    (None, 0, 0)
                 };
-                if let Some(edits) = edits {
+                if let Some(edits) = edits.filter(|_| best.as_ref().is_none_or(|b| b.0 < bytes)) {
                     best = Some((bytes, edits, early_part.statement.first_line, merged));
                 }
             }
@@ -183,12 +191,19 @@ pub(super) fn find(facts: &Facts, out: &mut Vec<Advice>) {
                 out.push(Advice {
                     kind: Kind::MergeRuns,
                     line: late_part.statement.first_line,
-                    title: format!("do this in the RUN on line {line}, which makes what is deleted or written again here"),
+                    title: format!(
+                        "do this in the RUN on line {line}, which makes what is deleted or written again here"
+                    ),
                     why: format!(
-                        "{} that line {line} makes are gone or replaced here, and stay in its layer. {} RUN steps become \
+                        "{} that {} gone or replaced here, and stay in {}. {merged} RUN steps become \
                          one, so a change of any of them runs all of them again.",
                         size(bytes),
-                        merged
+                        if merged > 2 {
+                            format!("the RUNs from line {line} on make are")
+                        } else {
+                            format!("line {line} makes are")
+                        },
+                        if merged > 2 { "their layers" } else { "its layer" },
                     ),
                     worth: Worth { bytes, ..Worth::default() },
                     edits,
@@ -210,6 +225,28 @@ mod tests {
         let mut out = Vec::new();
         find(facts, &mut out);
         out
+    }
+
+    /// Only what the first of them makes was counted.
+    #[test]
+    fn several_runs_that_become_one_save_all_that_they_hide_of_each_other() {
+        let facts = Scene::new("FROM base\nRUN get lists\nRUN install\nRUN rm -rf /lists /cache\n")
+            .step(2, vec![file("lists", 5000)], &[])
+            .step(3, vec![file("cache", 7000), file("tool", 1)], &["lists"])
+            .step(4, vec![gone("lists"), gone("cache")], &["lists", "cache"])
+            .facts();
+        // What the last one hides of the second alone would be 7000.
+        let all = found(&facts);
+        assert_eq!(all[0].worth.bytes, 12_000, "{}", all[0].why);
+        assert_eq!(
+            after(&facts, &all[0]),
+            "FROM base\nRUN get lists && \\\n    install && \\\n    rm -rf /lists /cache\n"
+        );
+        assert!(
+            all[0].why.starts_with("12.0 kB that the RUNs from line 2 on make are gone"),
+            "{}",
+            all[0].why
+        );
     }
 
     #[test]

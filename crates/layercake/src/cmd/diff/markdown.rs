@@ -33,7 +33,8 @@ fn files(out: &mut String, d: &FileDiff, limit: usize) {
         amount(&d.metadata)
     ));
     let all = rows(d);
-    out.push_str(&format!("<details><summary>{} paths</summary>\n\n", d.entries.len()));
+    let many = if d.entries.len() == 1 { "path" } else { "paths" };
+    out.push_str(&format!("<details><summary>{} {many}</summary>\n\n", d.entries.len()));
     let cells = all
         .iter()
         .take(limit)
