@@ -12,7 +12,7 @@ struct Manager {
     left: &'static [Left],
 }
 
-/// Something that is left, and the command that clears it.
+/// Something that is left, and the words for `rm -rf` that clear it.
 struct Left {
     what: &'static str,
     dirs: &'static [&'static str],
@@ -23,12 +23,13 @@ const MANAGERS: &[Manager] = &[
     Manager {
         programs: &["apt-get", "apt", "aptitude"],
         left: &[
-            // The package files, and the two caches of the lists, which are larger than the lists.
-            Left { what: "downloads and caches", dirs: &["var/cache/apt"], clean: "apt-get clean" },
+            Left { what: "package lists", dirs: &["var/lib/apt/lists"], clean: "/var/lib/apt/lists/*" },
+            // The package files, and the two caches of the lists, which are larger than the lists. (`apt-get clean` removes both, but
+            // makes directories for lists again.)
             Left {
-                what: "package lists",
-                dirs: &["var/lib/apt/lists"],
-                clean: "rm -rf /var/lib/apt/lists/*",
+                what: "downloads and caches",
+                dirs: &["var/cache/apt"],
+                clean: "/var/cache/apt/archives/*.deb /var/cache/apt/*.bin",
             },
         ],
     },
@@ -37,7 +38,7 @@ const MANAGERS: &[Manager] = &[
         left: &[Left {
             what: "package lists and downloads",
             dirs: &["var/cache/dnf", "var/cache/yum", "var/cache/libdnf5"],
-            clean: "rm -rf /var/cache/dnf /var/cache/yum /var/cache/libdnf5",
+            clean: "/var/cache/dnf /var/cache/yum /var/cache/libdnf5",
         }],
     },
     Manager {
@@ -45,22 +46,14 @@ const MANAGERS: &[Manager] = &[
         left: &[Left {
             what: "package lists and downloads",
             dirs: &["var/cache/zypp"],
-            clean: "rm -rf /var/cache/zypp/*",
+            clean: "/var/cache/zypp/*",
         }],
     },
     Manager {
         programs: &["pacman"],
         left: &[
-            Left {
-                what: "downloads",
-                dirs: &["var/cache/pacman/pkg"],
-                clean: "rm -rf /var/cache/pacman/pkg/*",
-            },
-            Left {
-                what: "package lists",
-                dirs: &["var/lib/pacman/sync"],
-                clean: "rm -rf /var/lib/pacman/sync/*",
-            },
+            Left { what: "downloads", dirs: &["var/cache/pacman/pkg"], clean: "/var/cache/pacman/pkg/*" },
+            Left { what: "package lists", dirs: &["var/lib/pacman/sync"], clean: "/var/lib/pacman/sync/*" },
         ],
     },
 ];
@@ -97,7 +90,7 @@ fn advice(facts: &Facts, stage: &Stage, n: usize, step: &Step, m: &Manager) -> O
     }
     let end = script.commands.last()?.span.end;
     let cleans: Vec<&str> = left.iter().map(|l| l.clean).collect();
-    let text = format!(" && {}\n    {}", facts.escape(), cleans.join(" && "));
+    let text = format!(" && {}\n    rm -rf {}", facts.escape(), cleans.join(" "));
     let what = left.iter().map(|l| l.what).collect::<Vec<_>>().join(" and ");
     Some(Advice {
         kind: Kind::Lists,
@@ -157,7 +150,8 @@ mod tests {
         assert_eq!(out[0].changes, ["/var/cache/apt"]);
         assert!(out[0].title.starts_with("remove the downloads and caches of apt-get"), "{}", out[0].title);
         assert!(
-            after(&facts, &out[0]).ends_with("rm -rf /var/lib/apt/lists/* && \\\n    apt-get clean\n"),
+            after(&facts, &out[0])
+                .ends_with("lists/* && \\\n    rm -rf /var/cache/apt/archives/*.deb /var/cache/apt/*.bin\n"),
             "{}",
             after(&facts, &out[0])
         );

@@ -129,6 +129,10 @@ fn advice(facts: &Facts, stage: &Stage) -> Option<Advice> {
             let ships = match step.copy() {
                 Some(_) => !read.contains(e.path.as_slice()),
                 None if users.contains(&e.path.as_slice()) => true,
+                // What update-alternatives made for packages.
+                None if matches!(&e.kind, EntryKind::Symlink { target } if target.starts_with(b"/etc/alternatives/")) => {
+                    false
+                }
                 None => {
                     !is_tool(&e.path)
                         && !source_dirs.iter().any(|d| is_below(&e.path, d))
@@ -499,6 +503,10 @@ mod tests {
                 put("usr/lib/libz.so.1", &linked("libdeep.so")),
                 put("usr/lib/libdeep.so", &program()),
                 file("usr/bin/gcc", 90_000),
+                Entry {
+                    kind: EntryKind::Symlink { target: b"/etc/alternatives/cc".to_vec() },
+                    ..file("usr/bin/cc", 0)
+                },
             ];
             let app = put("src/app", &linked("libz.so.1"));
             let facts = scene
@@ -521,6 +529,7 @@ mod tests {
         );
         let names = |p: &str| out[0].changes.iter().any(|c| c == p);
         assert!(names("/usr/bin/gcc") && names("/var/lib/dpkg") && !names("/usr/lib/libz.so.1"));
+        assert!(names("/usr/bin/cc"), "a link to an alternative is its package's");
         assert!(!names("/usr/lib/libdeep.so"), "it comes with what needs it: {:?}", out[0].changes);
         assert_eq!(scene("/src/app").1, [], "a packaged program needs more than its libraries");
     }
