@@ -91,7 +91,7 @@ fn advice(facts: &Facts, stage: &Stage, n: usize, step: &Step, m: &Manager) -> O
     let end = script.commands.last()?.span.end;
     let cleans: Vec<&str> = left.iter().map(|l| l.clean).collect();
     let text = format!(" && {}\n    rm -rf {}", facts.escape(), cleans.join(" "));
-    let what = left.iter().map(|l| l.what).collect::<Vec<_>>().join(" and ");
+    let what = left.iter().map(|l| l.what).collect::<Vec<_>>().join(", ");
     Some(Advice {
         kind: Kind::Lists,
         line: statement.first_line,
