@@ -188,7 +188,7 @@ pub(crate) fn survey(
             FoundKind::Dir => Kind::Directory { opaque: false },
             FoundKind::Socket => Kind::File { size: 0, digest: Digest::of(b"") },
             FoundKind::File => Kind::File { size: f.identity.size, digest: Digest::of(b"") },
-            FoundKind::Other(k) => k,
+            FoundKind::Other(k) => *k,
         },
     });
     LayerIndex::from_entries(entries.collect()).map_err(ContextError::Name)
@@ -207,6 +207,9 @@ fn read_with(
     let found = walk(root, needed, ignore, cancel)?;
     let memo = memo_name.map(|name| Memo::load(store, name)).unwrap_or_default();
     let digests = digest_all(store, root, &found, &memo, cancel, keep)?;
+    let remembered = memo.len();
+    drop(memo);
+    rows.reserve(remembered);
 
     let mut entries = Vec::with_capacity(found.len());
     let mut first: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
@@ -214,13 +217,13 @@ fn read_with(
     for (f, digested) in found.into_iter().zip(digests) {
         let xattrs = match (&f.kind, &digested) {
             // A link cannot have those that are kept.
-            (FoundKind::Other(Kind::Symlink { .. }), _)
-            | (_, Some(Digested { known: Known { has_xattrs: false, .. }, fresh: false, .. })) => Vec::new(),
+            (FoundKind::Other(k), _) if matches!(**k, Kind::Symlink { .. }) => Vec::new(),
+            (_, Some(Digested { known: Known { has_xattrs: false, .. }, fresh: false, .. })) => Vec::new(),
             _ => xattrs_of(&root.join(OsStr::from_bytes(&f.path))),
         };
         let kind = match (f.kind, digested) {
             (FoundKind::Dir, _) => Kind::Directory { opaque: false },
-            (FoundKind::Other(k), _) => k,
+            (FoundKind::Other(k), _) => *k,
             (FoundKind::Socket, _) | (FoundKind::File, None) => {
                 count += 1;
                 Kind::File { size: 0, digest: Digest::of(b"") }
@@ -247,8 +250,10 @@ fn read_with(
             kind,
         });
     }
-    if let Some(name) = memo_name.filter(|_| keep && (hashed > 0 || rows.len() != memo.len())) {
+    if let Some(name) = memo_name.filter(|_| keep && (hashed > 0 || rows.len() != remembered)) {
         rows.save(store, name);
+    } else {
+        drop(rows);
     }
     let layer = LayerIndex::from_entries(entries).map_err(ContextError::Name)?;
     let tree = Tree::from_layers([&layer]).unwrap_or_default();

@@ -16,25 +16,26 @@ use oci::{Digest, Time};
 use store::Store;
 
 /// A change this close to the time of looking may be followed by one with the same time stamps.
-const RACY_NANOS: i128 = 1_000_000_000;
+const RACY_NANOS: i64 = 1_000_000_000;
 
 const MAGIC: &[u8] = b"layercake-memo-2\n";
 const ROW: usize = 80;
 const HAS_XATTRS: u64 = 1;
 
-/// What a file is known by. Times are nanoseconds since 1970.
+/// What a file is known by. Times are nanoseconds since 1970, of which 64 bits are good for the years 1678 to 2262.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) dev: u64,
     pub(super) ino: u64,
     pub(super) size: u64,
-    pub(super) mtime: i128,
-    pub(super) ctime: i128,
+    pub(super) mtime: i64,
+    pub(super) ctime: i64,
 }
 
-/// Nanoseconds since 1970.
-pub(super) fn nanos(secs: i64, nanos: i64) -> i128 {
-    i128::from(secs) * 1_000_000_000 + i128::from(nanos)
+/// Nanoseconds since 1970. A time that does not fit wraps around: it is still the same number for the same time, and another for one
+/// that is near.
+pub(super) fn nanos(secs: i64, nanos: i64) -> i64 {
+    secs.wrapping_mul(1_000_000_000).wrapping_add(nanos)
 }
 
 /// What a memo says of a file.
@@ -85,7 +86,7 @@ fn number(row: &[u8], i: usize) -> u64 {
 }
 
 fn known(row: &[u8], id: &Identity) -> Option<Known> {
-    let times = [number(row, 3), number(row, 4)].map(|n| i128::from(n.cast_signed()));
+    let times = [number(row, 3), number(row, 4)].map(u64::cast_signed);
     let same = number(row, 2) == id.size && times == [id.mtime, id.ctime];
     let digest: [u8; 32] = row[40..72].try_into().ok()?;
     same.then(|| Known { digest: Digest::from_bytes(digest), has_xattrs: number(row, 9) & HAS_XATTRS != 0 })
@@ -94,13 +95,18 @@ fn known(row: &[u8], id: &Identity) -> Option<Known> {
 /// The memo that a build will leave.
 pub(super) struct Rows {
     rows: Vec<(Identity, Known)>,
-    racy_from: i128,
+    racy_from: i64,
 }
 
 impl Rows {
     /// For files that are looked at from `now` on.
     pub(super) fn new(now: Time) -> Rows {
         Rows { rows: Vec::new(), racy_from: nanos(now.secs, i64::from(now.nanos)) - RACY_NANOS }
+    }
+
+    /// Makes room for so many.
+    pub(super) fn reserve(&mut self, files: usize) {
+        self.rows.reserve_exact(files);
     }
 
     /// Remembers a file, if it is old enough.
@@ -119,7 +125,7 @@ impl Rows {
         let mut out = MAGIC.to_vec();
         out.reserve(self.rows.len() * ROW);
         for (id, known) in &self.rows {
-            for n in [id.dev, id.ino, id.size, id.mtime as u64, id.ctime as u64] {
+            for n in [id.dev, id.ino, id.size, id.mtime.cast_unsigned(), id.ctime.cast_unsigned()] {
                 out.extend_from_slice(&n.to_le_bytes());
             }
             out.extend_from_slice(known.digest.as_bytes());

@@ -45,7 +45,8 @@ pub(super) enum FoundKind {
     Dir,
     File,
     Socket,
-    Other(Kind),
+    /// Boxed: most are files, of which there may be a million.
+    Other(Box<Kind>),
 }
 
 /// Whether and how a path is wanted.
@@ -295,16 +296,16 @@ impl Walker<'_> {
                     rustix::fs::readlinkat(dir.as_fd(), name, Vec::new()).map_err(|e| read(&path, e))?;
                 let target = target.into_bytes();
                 self.follow(&path, &target, part);
-                FoundKind::Other(Kind::Symlink { target })
+                FoundKind::Other(Box::new(Kind::Symlink { target }))
             }
-            FileType::Fifo => FoundKind::Other(Kind::Fifo),
+            FileType::Fifo => FoundKind::Other(Box::new(Kind::Fifo)),
             FileType::CharacterDevice => {
                 let (major, minor) = device();
-                FoundKind::Other(Kind::CharDevice { major, minor })
+                FoundKind::Other(Box::new(Kind::CharDevice { major, minor }))
             }
             FileType::BlockDevice => {
                 let (major, minor) = device();
-                FoundKind::Other(Kind::BlockDevice { major, minor })
+                FoundKind::Other(Box::new(Kind::BlockDevice { major, minor }))
             }
             FileType::Unknown => return Err(read(&path, rustix::io::Errno::NOTSUP)),
         };
