@@ -20,6 +20,9 @@ const ROOT_NODE: u64 = 1;
 const MAX_READ: usize = 1 << 20;
 /// Linux' PATH_MAX: no link is longer.
 const MAX_LINK: usize = 4096;
+/// Room for replies that a thread starts with: all but those to large READs fit. A step has several threads, most of which are asked for
+/// little; clearing [`MAX_READ`] for each took longer than the questions of a small step.
+const REPLY_BUFFER: usize = OUT_HEADER + (64 << 10);
 /// The kernel refuses smaller buffers than 8 KiB; names and attribute requests fit easily.
 const REQUEST_BUFFER: usize = 16 << 10;
 /// Objects that a thread keeps open. Each may be a file descriptor, of which a process has 1024 by default.
@@ -91,7 +94,7 @@ impl Server {
     pub(crate) fn serve(&self, device: &OwnedFd, thread: usize) {
         let _alarm = Alarm(&self.broken);
         let mut request = vec![0u8; REQUEST_BUFFER];
-        let mut reply = vec![0u8; OUT_HEADER + MAX_READ];
+        let mut reply = vec![0u8; REPLY_BUFFER];
         let mut objects = no_objects();
         loop {
             let n = match rustix::io::read(device, &mut request[..]) {
@@ -100,6 +103,10 @@ impl Server {
                 Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => continue,
                 Err(_) => return,
             };
+            let wanted = OUT_HEADER + read_size(&request[..n]).min(MAX_READ);
+            if wanted > reply.len() {
+                reply.resize(wanted, 0);
+            }
             if let Some(message) = self.answer(thread, &request[..n], &mut reply, &mut objects) {
                 // ENOENT: whoever asked was killed meanwhile.
                 let _ = rustix::io::write(device.as_fd(), message);
@@ -299,6 +306,10 @@ impl Server {
         };
         let wanted = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX).min(size);
         let room = out.room(wanted);
+        if room.len() < wanted {
+            // Fewer bytes than were asked for would be taken for the end of the file.
+            return Err(self.damaged("READ"));
+        }
         let mut filled = 0;
         let slot = &mut objects[id as usize % OPEN_OBJECTS];
         let result = (|| {
@@ -376,6 +387,12 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The bytes that a request for contents asks for; of others none.
+fn read_size(message: &[u8]) -> usize {
+    let read = Request::parse(message).filter(|r| r.opcode == op::READ);
+    read.and_then(|r| r.u32(16)).map_or(0, |n| n as usize)
 }
 
 fn no_objects() -> Objects {

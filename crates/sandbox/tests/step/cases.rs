@@ -287,6 +287,7 @@ fn large_files_arrive_whole() {
         .run();
     assert_eq!(ran.out[0], oci::Digest::of(text.as_bytes()).to_string());
     assert_eq!(ran.upper_text("large"), text + "end");
+    assert_eq!(ran.outcome.seen[0].incomplete.is_none(), observed(), "every READ was answered in full");
 }
 
 fn many_readers_at_once() {
