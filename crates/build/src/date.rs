@@ -11,7 +11,7 @@ use store::{ImageRecord, Store};
 
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, MAX_FILE};
 use crate::finish::{Built, diff_id};
 use crate::input::{Files, Place};
 use crate::options::{NamedContext, Options};
@@ -45,7 +45,7 @@ pub(crate) fn resolve(
             _ => None,
         },
         Some(DateSource::Http(url, checksum)) => {
-            let file = fetcher.http(url, checksum.as_ref(), u64::MAX, &|_, _| {})?;
+            let file = fetcher.http(url, checksum.as_ref(), MAX_FILE, &|_, _| {})?;
             match file.dated {
                 true => Some(file.modified.secs),
                 false => crate::input::made(fetcher, &Place::Http(url.clone()))?.map(|t| t.secs),

@@ -3,10 +3,13 @@
 //! A layer is taken in one pass: the blob is written and hashed as it comes, decompressed, hashed again (diff ID), and read as a tar
 //! whose file contents become objects. Nothing is visible before both digests fit. A layer whose diff ID the store knows,
 //! together with a blob for it, is not read again.
+//!
+//! An image is somebody else's word. Beside the bounds of a layer (`oci::tar::Limits`, `oci::compress::Growth`) there are those of an image:
+//! [`MAX_LAYERS`], [`MAX_CONTENT`] for the files of all its layers, and no blob is begun that is larger than the room on disk.
 
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use oci::compress::Decoder;
 use oci::digest::Hashing;
@@ -23,6 +26,12 @@ mod tests;
 
 /// Largest config or manifest that is taken (BuildKit and containerd: 4 to 8 MiB).
 pub const MAX_DOCUMENT: u64 = 8 << 20;
+
+/// Layers of an image: Docker takes 127.
+pub const MAX_LAYERS: usize = 1000;
+
+/// Bytes of the files of all layers of an image that are new to the store, uncompressed: what one layer may hold.
+pub const MAX_CONTENT: u64 = 256 << 30;
 
 /// A layer that an image names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +75,9 @@ pub fn take(
     let damaged = |why: String| BuildError::Image { name: image.name.to_owned(), why };
     let config: ImageConfig = serde_json::from_slice(image.config)
         .map_err(|e| damaged(format!("its config cannot be read ({e})")))?;
+    if image.layers.len() > MAX_LAYERS {
+        return Err(damaged(format!("it has {} layers, at most {MAX_LAYERS} are taken", image.layers.len())));
+    }
     if config.rootfs.diff_ids.len() != image.layers.len() {
         return Err(damaged(format!(
             "the manifest names {} layers, the config {}",
@@ -80,6 +92,7 @@ pub fn take(
     }
     let ids: Vec<Mutex<Option<Digest>>> = image.layers.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
+    let room = AtomicU64::new(MAX_CONTENT);
     let failed: Mutex<Option<BuildError>> = Mutex::new(None);
     let threads = image.layers.len().min(4);
     std::thread::scope(|scope| {
@@ -88,7 +101,7 @@ pub fn take(
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(layer) = image.layers.get(i) else { break };
-                    match take_layer(store, image.name, layer, &|| open(i), &|done, all| {
+                    match take_layer(store, image.name, layer, &room, &|| open(i), &|done, all| {
                         progress(i, done, all)
                     }) {
                         Ok(id) => *lock(&ids[i]) = Some(id),
@@ -151,6 +164,7 @@ fn take_layer(
     store: &Store,
     name: &str,
     layer: &LayerRef,
+    room: &AtomicU64,
     open: &dyn Fn() -> Result<Box<dyn Read + Send>, BuildError>,
     progress: &dyn Fn(u64, u64),
 ) -> Result<Digest, BuildError> {
@@ -163,6 +177,10 @@ fn take_layer(
     let label = layer.digest.unwrap_or(layer.diff_id);
     let damaged =
         |why: String| BuildError::Image { name: name.to_owned(), why: format!("layer {label}: {why}") };
+    let free = store.available()?;
+    if let Some(size) = layer.size.filter(|&s| s > free) {
+        return Err(damaged(format!("it has {size} bytes, and the store has room for {free}")));
+    }
     let mut blob = store.blob_writer()?;
     let batch = store.batch();
     let mut sink = batch.sink();
@@ -172,7 +190,11 @@ fn take_layer(
     };
     let mut tee = Tee { reader: open()?, writer: &mut blob, done: 0, all: layer.size.unwrap_or(0), progress };
     let mut tar = Hashing::new(Decoder::new(&mut tee).map_err(failed)?);
-    let index = read_layer(&mut tar, &mut sink, &Limits::default()).map_err(|e| damaged(chain_text(&e)))?;
+    let limits = Limits { content: room.load(Ordering::Relaxed), ..Limits::default() };
+    let index = read_layer(&mut tar, &mut sink, &limits).map_err(|e| damaged(chain_text(&e)))?;
+    let _ = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+        Some(left.saturating_sub(index.content_bytes()))
+    });
     // The digests are over everything, also what follows the end of the archive.
     io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
     let (decoder, diff_id, tar_size) = tar.finish();

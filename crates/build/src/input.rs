@@ -22,7 +22,7 @@ use oci::{Content, Time, Tree};
 use crate::archive;
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::fetch::{FetchError, Fetcher, GitRef};
+use crate::fetch::{FetchError, Fetcher, GitRef, MAX_FILE};
 use crate::tasks::Tasks;
 
 /// Larger Dockerfiles and ignore files are refused (BuildKit: 16 MiB of metadata).
@@ -351,7 +351,7 @@ pub(crate) fn named(fetcher: &Fetcher<'_>, place: &Place) -> Result<Context, Bui
             let checkout = fetcher.git(git, git.keep_git_dir.unwrap_or(false))?;
             of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer), Some(checkout.committed))
         }
-        Place::Http(url) => one_file(url, &fetcher.http(url, None, u64::MAX, &|_, _| {})?),
+        Place::Http(url) => one_file(url, &fetcher.http(url, None, MAX_FILE, &|_, _| {})?),
         Place::Dir(_) | Place::Stream(_) => of_layer(String::new(), oci::LayerIndex::default(), None),
     }
 }
@@ -365,7 +365,7 @@ pub(crate) fn made(fetcher: &Fetcher<'_>, place: &Place) -> Result<Option<Time>,
 }
 
 fn of_url(fetcher: &Fetcher<'_>, url: &str, progress: &dyn Fn(u64, u64)) -> Result<Fetched, BuildError> {
-    let file = fetcher.http(url, None, u64::MAX, progress)?;
+    let file = fetcher.http(url, None, MAX_FILE, progress)?;
     let open = || fetcher.store.open(&file.digest).map(|at| archive::Reader::new(at, file.size));
     let mut head = Vec::new();
     let failed = |e| BuildError::io("read", crate::fetch::shown(url))(e);

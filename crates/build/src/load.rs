@@ -57,8 +57,9 @@ pub fn open_archive(store: &Store, label: &str, mut file: File) -> Result<Layout
 pub fn open_stream(store: &Store, label: &str, reader: impl Read) -> Result<Layout, BuildError> {
     let failed = |e: io::Error| BuildError::Image { name: label.to_owned(), why: e.to_string() };
     let mut decoder = Decoder::new(reader).map_err(failed)?;
-    let mut plain = unnamed_file(store)?;
+    let mut plain = store::Holes::new(unnamed_file(store)?);
     io::copy(&mut decoder, &mut plain).map_err(failed)?;
+    let mut plain = plain.finish().map_err(failed)?;
     plain.rewind().map_err(failed)?;
     Layout::open_tar(plain).map_err(bad(label))
 }

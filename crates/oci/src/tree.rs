@@ -6,12 +6,15 @@
 //! anything else replaces what was there. An entry below a symbolic link of the image lands where the link leads *inside the
 //! image*, as unpacking in a root directory would put it.
 //!
+//! A tree has at most [`MAX_INODES`] inodes, directories that no entry names among them, and no path that is longer than an index holds:
+//! links would make directories of any depth.
+//!
 //! Inodes are shared between a tree and the trees made from it, so one more layer costs what the layer changes.
 
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::index::{Attrs, Entry, Kind, LayerIndex, join, show};
+use crate::index::{Attrs, Entry, Kind, LayerIndex, MAX_PATH, join, show};
 
 /// Number of an inode in its tree.
 pub type Id = u32;
@@ -21,6 +24,9 @@ pub const ROOT: Id = 0;
 
 /// How the names of the extended attributes begin that hold access control lists.
 pub const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+
+/// Inodes of a tree: more than any image in use has. A layer of 100 KB can name paths whose directories would fill the memory.
+pub const MAX_INODES: usize = 6_000_000;
 
 /// Links that a resolution follows at most (Linux: 40).
 const MAX_LINKS: usize = 40;
@@ -124,6 +130,12 @@ pub enum TreeError {
     /// Too many symbolic links on the way.
     #[error("{0:?} leads through too many symbolic links")]
     Loop(String),
+    /// Where links lead is too deep.
+    #[error("{0:?} leads through symbolic links to a path of more than {MAX_PATH} bytes")]
+    TooLong(String),
+    /// [`MAX_INODES`].
+    #[error("the image has more than {MAX_INODES} files and directories")]
+    TooMany,
 }
 
 /// Where a path leads: the deepest existing inode and what is left below it.
@@ -344,11 +356,7 @@ impl Tree {
                     if let Some(id) = self.lower(&e.path)
                         && self.inode(id).is_dir()
                     {
-                        let names: Vec<Box<[u8]>> =
-                            self.children(id).iter().map(|(n, _)| n.clone()).collect();
-                        for n in names {
-                            self.unlink(id, &n);
-                        }
+                        self.unlink_all(id);
                     }
                 }
                 _ => {}
@@ -382,6 +390,7 @@ impl Tree {
                 }
                 continue;
             }
+            self.room_for(1)?;
             let (parent_path, name) = crate::index::split(&e.path);
             if dir.0 != parent_path {
                 dir = (parent_path.to_vec(), self.make_dirs(parent_path, number)?);
@@ -468,11 +477,20 @@ impl Tree {
         if !self.inode(at).is_dir() {
             return Err(TreeError::NotADirectory(show(path)));
         }
+        let length = place.path.len() + place.rest.iter().map(|c| c.len() + 1).sum::<usize>();
+        if length > MAX_PATH {
+            return Err(TreeError::TooLong(show(path)));
+        }
+        self.room_for(place.rest.len())?;
         for c in &place.rest {
             let attrs = Attrs { mode: 0o755, ..Attrs::default() };
             at = self.create(at, c, Node::Directory(Vec::new()), attrs, layer);
         }
         Ok(at)
+    }
+
+    fn room_for(&self, more: usize) -> Result<(), TreeError> {
+        if self.inodes.len() + more > MAX_INODES { Err(TreeError::TooMany) } else { Ok(()) }
     }
 
     fn set_attrs(&mut self, id: Id, e: &Entry, layer: u32) {
@@ -508,6 +526,16 @@ impl Tree {
             children.remove(at);
         }
         self.forget(id, parent, name);
+    }
+
+    /// Takes all names of a directory away.
+    fn unlink_all(&mut self, dir: Id) {
+        let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node else {
+            return;
+        };
+        for (name, child) in std::mem::take(children) {
+            self.forget(child, dir, &name);
+        }
     }
 
     /// One name of `id` is gone: counts links, and finds hard-linked files a name that still exists.

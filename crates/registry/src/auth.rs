@@ -12,6 +12,17 @@
 //! Tokens are kept per set of scopes until shortly before their end. A 401 in spite of a kept token drops it and gets a new
 //! one, with the scopes that the challenge names added; a 401 in spite of a token that was just made is final.
 //!
+//! # Where credentials go
+//!
+//! To the registry itself, or to the token server that it names. That one may be another host: Docker Hub's is `auth.docker.io`, and others
+//! lie in other domains, so no comparison of names tells a right one from a wrong one. What makes it right is who says so: the
+//! registry that the credential is for, which could as well ask for it by Basic. So
+//!
+//! - only a challenge that came from the registry's own scheme, host and port counts, never one behind a redirect;
+//! - a token server without TLS gets no credential, unless the user allows plain http to that very host (loopback hosts, and
+//!   those listed as insecure); one of an https registry gets not even a request;
+//! - neither password nor identity token follows a redirect to another host, and tokens that were made go to the registry only.
+//!
 //! One host's tokens are fetched one at a time: twelve downloads that start at once need one token, not twelve.
 
 use std::collections::{BTreeSet, HashMap};
@@ -302,7 +313,9 @@ impl Host {
             .ok()
             .filter(|u| u.authority().is_some_and(|a| !a.as_str().contains('@')))
             .ok_or_else(|| RegistryError::protocol(name, "the address of its token server is no URL"))?;
-        if realm.scheme_str() != Some("https") && self.base.scheme_str() == Some("https") {
+        let plain = realm.scheme_str() != Some("https");
+        let exposed = credential.is_some() && !http.may_be_plain(&realm);
+        if plain && (exposed || self.base.scheme_str() == Some("https")) {
             return Err(RegistryError::protocol(
                 name,
                 "its token server would get the credentials over plain http",
@@ -322,7 +335,7 @@ impl Host {
             let form = query.join("&");
             let mut out = Outgoing::new(Method::POST, realm)
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(Payload::Bytes(form.as_bytes()));
+                .sealed(Payload::Bytes(form.as_bytes()));
             http.send(&mut out)?
         } else {
             query.extend(scopes.iter().map(|s| format!("scope={}", escape(s))));

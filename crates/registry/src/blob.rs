@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use oci::types::Descriptor;
 use oci::{Digest, Hasher};
-use ureq::BodyReader;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
 use ureq::http::{Method, Uri};
 
@@ -15,6 +14,7 @@ use crate::client::success;
 use crate::error::RegistryError;
 use crate::http::{Http, Outgoing, Reply};
 use crate::options::Event;
+use crate::pace::Body;
 
 /// Progress that makes up for earlier failures. Smaller, and a server that hands out a byte per connection would keep us for ever.
 const PROGRESS: u64 = 1024 * 1024;
@@ -36,7 +36,7 @@ pub struct BlobReader {
     size: u64,
     /// Where the bytes come from at last (after redirects), for errors.
     sender: String,
-    body: Option<BodyReader<'static>>,
+    body: Option<Body>,
     hasher: Option<Hasher>,
     offset: u64,
     failures: u32,
@@ -96,7 +96,7 @@ impl BlobReader {
     /// Requests the blob from `offset` on.
     fn connect(&mut self) -> Result<(), RegistryError> {
         self.body = None;
-        let mut out = Outgoing::new(Method::GET, self.url.clone());
+        let mut out = Outgoing::new(Method::GET, self.url.clone()).long();
         if self.offset > 0 {
             out = out.header(RANGE, &format!("bytes={}-", self.offset));
         }

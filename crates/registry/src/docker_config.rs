@@ -47,26 +47,29 @@ impl fmt::Debug for DockerConfig {
 impl DockerConfig {
     /// Reads the file. One that does not exist is an empty one.
     pub fn load(path: &Path) -> Result<DockerConfig, CredentialError> {
-        let format = |problem: &str| CredentialError::Format { path: path.into(), problem: problem.into() };
         let read = |source| CredentialError::Read { path: path.into(), source };
-        let document = match std::fs::metadata(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Map::new(),
-            Err(e) => return Err(read(e)),
-            Ok(meta) if meta.len() > FILE_MAX => return Err(format("it is larger than 4 MiB")),
-            Ok(_) => {
-                let bytes = std::fs::read(path).map_err(read)?;
-                if bytes.iter().all(u8::is_ascii_whitespace) {
-                    Map::new()
-                } else {
-                    match serde_json::from_slice(&bytes) {
-                        Ok(Value::Object(document)) => document,
-                        Ok(_) => return Err(format("it is not a JSON object")),
-                        // Line and column only: the text could be a secret.
-                        Err(e) => {
-                            let at = format!("it is not JSON (line {}, column {})", e.line(), e.column());
-                            return Err(format(&at));
-                        }
-                    }
+        match std::fs::metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => DockerConfig::parse(path, b""),
+            Err(e) => Err(read(e)),
+            Ok(meta) if meta.len() > FILE_MAX => {
+                Err(CredentialError::Format { path: path.into(), problem: "it is larger than 4 MiB".into() })
+            }
+            Ok(_) => DockerConfig::parse(path, &std::fs::read(path).map_err(read)?),
+        }
+    }
+
+    /// What the file holds, when it has been read already.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<DockerConfig, CredentialError> {
+        let format = |problem: String| CredentialError::Format { path: path.into(), problem };
+        let document = if bytes.iter().all(u8::is_ascii_whitespace) {
+            Map::new()
+        } else {
+            match serde_json::from_slice(bytes) {
+                Ok(Value::Object(document)) => document,
+                Ok(_) => return Err(format("it is not a JSON object".to_owned())),
+                // Line and column only: the text could be a secret.
+                Err(e) => {
+                    return Err(format(format!("it is not JSON (line {}, column {})", e.line(), e.column())));
                 }
             }
         };

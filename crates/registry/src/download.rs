@@ -113,7 +113,7 @@ impl Client {
             }
         };
         let reply = self.http.retrying(|| {
-            let mut out = Outgoing::new(Method::GET, url.clone());
+            let mut out = Outgoing::new(Method::GET, url.clone()).long();
             out.authorization.clone_from(&authorization);
             if let Some(tag) = get.etag {
                 out = out.header(IF_NONE_MATCH, tag);

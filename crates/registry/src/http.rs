@@ -1,10 +1,11 @@
 //! Requests over HTTP: connections, redirects, retries, cancelling. What the requests mean is the business of others.
 //!
 //! - **Redirects are followed here**, not by the HTTP library: the `Authorization` header goes along only to the scheme, host and
-//!   port that it was made for, and never from https to http.
+//!   port that it was made for, and never from https to http. A request whose body is a credential follows to its own host only.
 //! - **Scheme**: https with the system's certificates. For hosts on the loopback interface and those that the user lists as
 //!   insecure it is https with any certificate, and plain http where https does not work, as Docker does it; which of the two is
 //!   found out once per host with an anonymous `GET /v2/`.
+//! - **Time**: nothing waits for ever, neither for a silent server nor for a slow one: [`crate::Timeouts`].
 //! - **Retries**: what [`RegistryError::is_transient`] says, a bounded number of times, with a wait that doubles and varies by
 //!   half, so that many clients do not come back at once; `Retry-After` is honoured up to a limit.
 //! - **Cancelling**: the caller's flag is looked at before every request, between reads and while waiting. [`Http::shutdown`]
@@ -23,11 +24,12 @@ use ureq::http::header::{
 };
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, BodyReader, SendBody};
+use ureq::{Agent, SendBody};
 
 use crate::error::{RegistryError, message_of};
 use crate::httpdate;
 use crate::options::{Event, Options};
+use crate::pace::Body;
 use crate::proxy;
 use crate::url::{is_loopback, join, same_origin};
 
@@ -49,12 +51,24 @@ pub(crate) struct Outgoing<'a> {
     /// The proof, and the place that it is for: it is sent nowhere else.
     pub(crate) authorization: Option<(Uri, HeaderValue)>,
     pub(crate) payload: Payload<'a>,
+    /// The payload is a credential: it is sent to the origin of `url` and nowhere else.
+    pub(crate) sealed: bool,
+    /// What comes back may be long: a blob, a file.
+    pub(crate) long: bool,
 }
 
 impl<'a> Outgoing<'a> {
     /// A request without body.
     pub(crate) fn new(method: Method, url: Uri) -> Outgoing<'a> {
-        Outgoing { method, url, headers: Vec::new(), authorization: None, payload: Payload::None }
+        Outgoing {
+            method,
+            url,
+            headers: Vec::new(),
+            authorization: None,
+            payload: Payload::None,
+            sealed: false,
+            long: false,
+        }
     }
 
     /// Adds a header.
@@ -63,6 +77,18 @@ impl<'a> Outgoing<'a> {
             self.headers.push((name, value));
         }
         self
+    }
+
+    /// The answer may be long.
+    pub(crate) fn long(mut self) -> Outgoing<'a> {
+        self.long = true;
+        self
+    }
+
+    /// Sets a body that is a credential.
+    pub(crate) fn sealed(mut self, payload: Payload<'a>) -> Outgoing<'a> {
+        self.sealed = true;
+        self.body(payload)
     }
 
     /// Sets the body.
@@ -78,7 +104,7 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     /// Where it came from at last.
     pub(crate) url: Uri,
-    pub(crate) body: BodyReader<'static>,
+    pub(crate) body: Body,
 }
 
 impl Reply {
@@ -187,6 +213,8 @@ impl Http {
                 .timeout_resolve(Some(timeouts.connect))
                 .timeout_connect(Some(timeouts.connect))
                 .timeout_per_read(Some(timeouts.read))
+                .timeout_recv_response(Some(timeouts.document))
+                .timeout_recv_body(Some(timeouts.document))
                 .timeout_per_write(Some(timeouts.read))
                 .max_idle_connections(32)
                 .max_idle_connections_per_host(8)
@@ -235,6 +263,11 @@ impl Http {
         } else {
             Trust::Verified
         }
+    }
+
+    /// Whether the user allows that a host is talked to without TLS.
+    pub(crate) fn may_be_plain(&self, url: &Uri) -> bool {
+        self.trust(url.authority().map_or("", |a| a.as_str())) != Trust::Verified
     }
 
     fn agent(&self, url: &Uri) -> &Agent {
@@ -306,6 +339,10 @@ impl Http {
             if reply.url.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err(RegistryError::protocol(reply.host(), "it redirects from https to plain http"));
             }
+            if out.sealed && !same_origin(&next, &out.url) {
+                let problem = "it redirects a request that holds a credential to another host";
+                return Err(RegistryError::protocol(reply.host(), problem));
+            }
             out.url = next;
         }
         let host = out.url.authority().map_or("", |a| a.as_str());
@@ -339,6 +376,10 @@ impl Http {
                             .timeout_recv_response(Some(limit))
                             .build(),
                     ),
+                    None if out.long => {
+                        let whole = Some(self.options.timeouts.whole);
+                        agent.run(agent.configure_request(request).timeout_recv_body(whole).build())
+                    }
                     None => agent.run(request),
                 }
             }
@@ -349,18 +390,24 @@ impl Http {
                 let request = request.body(SendBody::from_reader(&mut reader)).map_err(bad)?;
                 // A registry that keeps its blobs elsewhere answers when it has moved them there, minutes after the last byte.
                 let patience = self.options.timeouts.commit;
-                agent.run(agent.configure_request(request).timeout_per_read(Some(patience)).build())
+                agent.run(
+                    agent
+                        .configure_request(request)
+                        .timeout_per_read(Some(patience))
+                        .timeout_recv_response(Some(patience))
+                        .build(),
+                )
             }
         };
         // The flag is what interrupted it, if it was interrupted.
         self.check_cancelled()?;
-        let response: Response<Body> = result.map_err(|e| from_ureq(&host, e))?;
+        let response: Response<ureq::Body> = result.map_err(|e| from_ureq(&host, e))?;
         let (parts, body) = response.into_parts();
         Ok(Reply {
             status: parts.status.as_u16(),
             headers: parts.headers,
             url: out.url.clone(),
-            body: body.into_reader(),
+            body: Body::new(body.into_reader(), &self.options.timeouts),
         })
     }
 

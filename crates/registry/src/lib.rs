@@ -26,6 +26,7 @@ mod helper;
 mod http;
 mod httpdate;
 mod options;
+mod pace;
 mod proxy;
 mod push;
 mod select;

@@ -20,7 +20,7 @@ pub struct Options {
     pub mirrors: Vec<Mirror>,
     /// The way out, if there is no direct one.
     pub proxy: Option<Proxy>,
-    /// Time limits of single operations. There is none for a whole transfer.
+    /// Time limits of single operations.
     pub timeouts: Timeouts,
     /// How often to try again.
     pub retry: Retry,
@@ -88,6 +88,12 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Silence of the other side.
     pub read: Duration,
+    /// Bytes a second that a response has to bring, on average over `read`, while we wait for it. It counts as broken otherwise.
+    pub slowest: u64,
+    /// The head of a response; and the whole of one that is a document (manifest, token, list of tags, error).
+    pub document: Duration,
+    /// The whole of any other response. A longer download goes on where it stopped, a file that is no blob fails.
+    pub whole: Duration,
     /// Silence after the last byte of an upload.
     pub commit: Duration,
 }
@@ -97,6 +103,9 @@ impl Default for Timeouts {
         Timeouts {
             connect: Duration::from_secs(20),
             read: Duration::from_secs(60),
+            slowest: 1024,
+            document: Duration::from_secs(120),
+            whole: Duration::from_secs(24 * 3600),
             commit: Duration::from_secs(600),
         }
     }

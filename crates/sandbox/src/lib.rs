@@ -28,6 +28,8 @@ mod view;
 
 pub use error::{SandboxError, Stage};
 pub use files::{FilesError, is_plain, write_layer, write_tree};
+#[cfg(feature = "fuzz")]
+pub use fuse::played::Played;
 pub use ids::Ids;
 pub use run::{Exit, Handle, Outcome, Running, Stats, spawn};
 pub use seen::{Bits, Seen};

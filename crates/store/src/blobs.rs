@@ -91,6 +91,13 @@ impl Store {
         Ok(BlobWriter { file: NewFile::create(&batch.sink())?, batch })
     }
 
+    /// Bytes that the store's file system has room for.
+    pub fn available(&self) -> Result<u64> {
+        let root = self.core().root.path();
+        let told = rustix::fs::statvfs(root).at("read", root)?;
+        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    }
+
     /// A small blob, in a batch of its own. It is visible to this process at once, and durable after [`Store::flush`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let batch = self.batch();

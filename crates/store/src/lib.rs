@@ -36,7 +36,7 @@
 //!    `verify`.
 //!
 //! The rooms: `paths`, `sys` (file operations), `core` (what an open store consists of), `session` and `remove` (`tmp/`), `objects`
-//! (files by digest), `batch` and `ingest` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
+//! (files by digest), `batch`, `ingest` and `holes` (new content), `commit` (how it becomes durable, in which order), `layers`, `blobs`,
 //! `images`, `records`, `builds`, `db`, `memo`, `locks`, `scratch`, `mounts`, `dirs`, `inventory` (what is there), `gc`, `verify`,
 //! `fault` (for tests).
 
@@ -50,6 +50,7 @@ mod dirs;
 mod error;
 pub mod fault;
 mod gc;
+mod holes;
 mod images;
 mod ingest;
 mod inventory;
@@ -79,6 +80,7 @@ pub use blobs::BlobWriter;
 pub use builds::PastBuild;
 pub use error::{Result, StoreError};
 pub use gc::{Freed, Policy};
+pub use holes::Holes;
 pub use images::{ImageRecord, Tag};
 pub use inventory::{Amount, Usage};
 pub use layers::{TarBlob, TarOrigin};

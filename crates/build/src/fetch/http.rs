@@ -27,6 +27,9 @@ pub(crate) struct Download {
     pub(crate) dated: bool,
 }
 
+/// Largest file that is taken; a server may never stop sending.
+pub(crate) const MAX_FILE: u64 = 256 << 30;
+
 const KIND: &str = "http";
 /// Name of the file in a record's layer.
 const FILE: &[u8] = b"file";

@@ -29,7 +29,7 @@ use store::{NewRecord, Store};
 
 pub(crate) use self::gitref::redact as shown;
 pub use self::gitref::{GitRef, GitRefError};
-pub(crate) use self::http::Download;
+pub(crate) use self::http::{Download, MAX_FILE};
 use crate::context::ContextError;
 use crate::key::{EMPTY_CHAIN, chain};
 use crate::options::Secret;

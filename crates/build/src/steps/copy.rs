@@ -90,7 +90,7 @@ impl<'p> PreparedCopy<'p> {
                     let fetcher = solver.fetcher();
                     let file = match solver.dry {
                         true => fetcher.http_before(url)?,
-                        false => fetcher.http(url, checksum.as_ref(), u64::MAX, &|_, _| {})?,
+                        false => fetcher.http(url, checksum.as_ref(), crate::fetch::MAX_FILE, &|_, _| {})?,
                     };
                     batch.reuse(&file.digest)?;
                     let tree = one_file(&file.name, 0o600, file.modified, file.digest, file.size)?;

@@ -1,4 +1,10 @@
 //! Reading a stream of any of the formats.
+//!
+//! # Bombs
+//!
+//! A few kilobytes of a compressed stream can stand for terabytes. What comes out is bounded by what went in: [`Growth`], which every
+//! decoder has. Memory is bounded by the windows of the formats ([`MAX_WINDOW_LOG`], and 160 MiB for xz), and members of no content
+//! cost their own bytes.
 
 use std::fmt;
 use std::io::{self, BufReader, Chain, Cursor, Read};
@@ -14,6 +20,30 @@ pub const MAX_WINDOW_LOG: u32 = 27;
 
 /// Memory that an xz stream may ask for: enough for every preset (the highest has a dictionary of 64 MiB).
 const XZ_MEMORY: u64 = 160 << 20;
+
+/// How much a stream may grow: `free` bytes, and `factor` times what it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// Bytes that any stream may become.
+    pub free: u64,
+    /// Bytes for each compressed one.
+    pub factor: u64,
+}
+
+impl Default for Growth {
+    /// 16 GiB, and 200 times the compressed size: gzip's best is 1032, and what makes a layer so much smaller than its files is
+    /// one huge file of zeros.
+    fn default() -> Growth {
+        Growth { free: 16 << 30, factor: 200 }
+    }
+}
+
+impl Growth {
+    /// What `compressed` bytes may become.
+    fn most(self, compressed: u64) -> u64 {
+        self.free.saturating_add(self.factor.saturating_mul(compressed))
+    }
+}
 
 /// Pieces in which the compressed stream is read.
 const BUFFER: usize = 128 * 1024;
@@ -44,6 +74,9 @@ fn taken<R: Read>(source: &Source<R>) -> u64 {
 pub struct Decoder<R: Read> {
     format: Format,
     inner: Inner<R>,
+    growth: Growth,
+    /// Bytes that came out.
+    out: u64,
 }
 
 enum Inner<R: Read> {
@@ -84,7 +117,13 @@ impl<R: Read> Decoder<R> {
                 Inner::Zstd(decoder)
             }
         };
-        Ok(Decoder { format, inner })
+        Ok(Decoder { format, inner, growth: Growth::default(), out: 0 })
+    }
+
+    /// Another bound.
+    pub fn with_growth(mut self, growth: Growth) -> Decoder<R> {
+        self.growth = growth;
+        self
     }
 
     /// Bytes of the compressed stream that were needed for what has been read so far. gzip, bzip2 and xz take bytes as they need them,
@@ -130,7 +169,16 @@ impl<R: Read> Read for Decoder<R> {
             Inner::Zstd(r) => r.read(buf),
         };
         match got {
-            Ok(n) => Ok(n),
+            Ok(n) => {
+                self.out += n as u64;
+                let taken = self.consumed();
+                if self.out > self.growth.most(taken) {
+                    let (format, out) = (self.format, self.out);
+                    let text = format!("{format}: {taken} bytes become {out} and more: a decompression bomb");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+                Ok(n)
+            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
             Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", self.format))),
         }

@@ -23,7 +23,7 @@ mod gzip;
 use std::fmt;
 use std::io::{self, Write};
 
-pub use decode::{Decoder, MAX_WINDOW_LOG};
+pub use decode::{Decoder, Growth, MAX_WINDOW_LOG};
 
 use crate::types::media;
 

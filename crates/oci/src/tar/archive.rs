@@ -27,22 +27,27 @@ use crate::time::Time;
 
 /// Most pieces of a sparse file.
 const MAX_PIECES: usize = 1 << 17;
+/// What an extended attribute costs beside its name and value, about.
+const XATTR_COST: u64 = 64;
+/// Holes of all sparse files together: they cost a few bytes of the stream, and have to be hashed like everything else.
+const MAX_HOLES: u64 = 64 << 30;
 
 /// Bounds of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Number of headers; a member with long names or attributes has more than one.
     pub entries: u64,
-    /// Bytes of names, link targets and extended attributes together: what is held in memory.
+    /// Bytes of names, link targets and extended attributes together: what is held in memory. An attribute counts for 64 bytes more
+    /// than it has, and attributes once for every name of their file.
     pub metadata: u64,
     /// Bytes of file contents together, holes included, and of what follows the end of the archive.
     pub content: u64,
 }
 
 impl Default for Limits {
-    /// Four million headers, 256 MiB of metadata, 1 TiB of content: more than any image in use has.
+    /// Two million headers, 256 MiB of metadata, 256 GiB of content: more than any image in use has.
     fn default() -> Limits {
-        Limits { entries: 4_000_000, metadata: 256 << 20, content: 1 << 40 }
+        Limits { entries: 2_000_000, metadata: 256 << 20, content: 256 << 30 }
     }
 }
 
@@ -107,6 +112,7 @@ pub struct Archive<R> {
     body: Body,
     limits: Limits,
     seen: Limits,
+    holes: u64,
     current: Option<Vec<u8>>,
     header_at: u64,
     failed: Option<Problem>,
@@ -155,6 +161,7 @@ impl<R: Read> Archive<R> {
             body: Body::default(),
             limits,
             seen: Limits { entries: 0, metadata: 0, content: 0 },
+            holes: 0,
             current: None,
             header_at: 0,
             failed: None,
@@ -389,9 +396,13 @@ impl<R: Read> Archive<R> {
         };
         let path = clean(&name, "name")?;
         let xattrs = pax.xattrs;
-        let held = path.len() + link.len() + xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-        self.count("bytes of metadata", held as u64, |s| &mut s.metadata, |l| l.metadata)?;
+        let held = (path.len() + link.len()) as u64 + xattr_cost(&xattrs);
+        self.count("bytes of metadata", held, |s| &mut s.metadata, |l| l.metadata)?;
         self.count("bytes of content", self.body.size, |s| &mut s.content, |l| l.content)?;
+        self.holes = self.holes.saturating_add(self.body.size.saturating_sub(stored));
+        if self.holes > MAX_HOLES {
+            return Err(Problem::Limit("bytes of holes in sparse files", MAX_HOLES));
+        }
         let id = |pax: Option<u64>, at: usize, what| match pax {
             Some(n) => u32::try_from(n).map_err(|_| Problem::Number(what)),
             None => small(block, at, what),
@@ -582,6 +593,11 @@ impl<R: Read> Read for Archive<R> {
         self.body.at += got as u64;
         Ok(got)
     }
+}
+
+/// What extended attributes cost in memory, about.
+pub(super) fn xattr_cost(xattrs: &Xattrs) -> u64 {
+    xattrs.iter().map(|(k, v)| (k.len() + v.len()) as u64 + XATTR_COST).sum()
 }
 
 /// A path as images name it: relative to the root, no empty or dot components.

@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use super::archive::{Archive, Limits, Member, Type};
+use super::archive::{Archive, Limits, Member, Type, xattr_cost};
 use super::error::{Problem, TarError};
 use super::{AUFS, OPAQUE, WHITEOUT};
 use crate::content::ContentSink;
@@ -29,6 +29,9 @@ use crate::index::{Attrs, Entry, Kind, LayerIndex, compare, join, show, split};
 
 /// Symbolic links that the target of a hard link may lead through.
 const MAX_LINKS: usize = 40;
+/// Names that are looked up in a layer, and 64 bytes of them each, on the way through symbolic links to the targets of hard links.
+/// Seldom is there one such link; a layer of nothing else would take days.
+const MAX_STEPS: u64 = 20_000_000;
 
 /// How the members of a stream are to be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +142,7 @@ pub fn read_layer_located(
         model.put(member.path, Inode { kind, attrs, member: number }).map_err(|p| archive.error(p))?;
     }
     archive.drain()?;
-    model.finish().map_err(|(path, problem)| {
+    model.finish(limits.metadata).map_err(|(path, problem)| {
         let at = archive.error(Problem::Truncated).offset();
         TarError::new(path.as_deref(), at, problem)
     })
@@ -218,6 +221,8 @@ struct Model {
     lower: BTreeSet<Vec<u8>>,
     /// Names that lead elsewhere now, and the files that they led to.
     replaced: Vec<(Vec<u8>, usize)>,
+    /// See [`MAX_STEPS`].
+    steps: u64,
 }
 
 impl Model {
@@ -253,7 +258,7 @@ impl Model {
     }
 
     fn put_link(&mut self, path: Vec<u8>, target: Vec<u8>, attrs: Attrs) -> Result<(), Problem> {
-        if let Some(id) = self.resolve(&target) {
+        if let Some(id) = self.resolve(&target)? {
             if self.inodes[id].is_dir() {
                 return Err(Problem::Link(show(&target)));
             }
@@ -309,9 +314,9 @@ impl Model {
     }
 
     /// The inode of a path, the layer's own symbolic links followed on the way to its last component.
-    fn resolve(&self, path: &[u8]) -> Option<usize> {
+    fn resolve(&mut self, path: &[u8]) -> Result<Option<usize>, Problem> {
         if let Some(&id) = self.names.get(path) {
-            return Some(id);
+            return Ok(Some(id));
         }
         let mut todo: Vec<Vec<u8>> = path.split(|&c| c == b'/').rev().map(<[u8]>::to_vec).collect();
         let mut at: Vec<u8> = Vec::new();
@@ -326,11 +331,18 @@ impl Model {
                 _ => {}
             }
             let next = join(&at, &part);
+            self.steps += 1 + next.len() as u64 / 64;
+            if self.steps > MAX_STEPS {
+                return Err(Problem::Limit(
+                    "steps through symbolic links to the targets of hard links",
+                    MAX_STEPS,
+                ));
+            }
             match self.at(&next).map(|i| &i.kind) {
                 Some(Kind::Symlink { target }) if !todo.is_empty() => {
                     links += 1;
                     if links > MAX_LINKS {
-                        return None;
+                        return Ok(None);
                     }
                     if target.starts_with(b"/") {
                         at.clear();
@@ -340,11 +352,11 @@ impl Model {
                 _ => at = next,
             }
         }
-        self.names.get(&at).copied()
+        Ok(self.names.get(&at).copied())
     }
 
     /// The index. An error comes with the path that it is about.
-    fn finish(mut self) -> Result<Located, (Option<Vec<u8>>, Problem)> {
+    fn finish(mut self, metadata: u64) -> Result<Located, (Option<Vec<u8>>, Problem)> {
         let mut entries: Vec<(Entry, u32)> = Vec::with_capacity(self.names.len() + self.whiteouts.len());
         for path in std::mem::take(&mut self.whiteouts) {
             match self.at(&path) {
@@ -378,6 +390,7 @@ impl Model {
         entries.sort_by(|(a, _), (b, _)| compare(&a.path, &b.path));
         let mut first_names: Vec<usize> = vec![usize::MAX; self.inodes.len()];
         let mut members = Vec::with_capacity(entries.len());
+        let mut copied = 0u64;
         for at in 0..entries.len() {
             let id = entries[at].1 as usize;
             let Some(inode) = self.inodes.get(id) else {
@@ -391,6 +404,12 @@ impl Model {
                 inode.kind.clone()
             } else {
                 members.push(NO_MEMBER);
+                // Every name has a copy: a file of many names and many attributes grows with the product of both.
+                copied += xattr_cost(&inode.attrs.xattrs) + entries[first].0.path.len() as u64;
+                if copied > metadata {
+                    let problem = Problem::Limit("bytes of metadata", metadata);
+                    return Err((Some(std::mem::take(&mut entries[at].0.path)), problem));
+                }
                 Kind::HardLink { target: entries[first].0.path.clone() }
             };
             entries[at].0.kind = kind;

@@ -13,6 +13,8 @@
 //! | OPEN, OPENDIR, ACCESS, FLUSH, STATX, LSEEK, IOCTL ... | none: answered "not implemented", the same for every tree |
 //! | anything unknown | answered likewise, and the record is marked incomplete |
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod played;
 mod server;
 mod wire;
 

@@ -115,7 +115,7 @@ impl Server {
     }
 
     /// [`Server::answer`] for one request alone.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn answer_bytes<'b>(&self, message: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
         self.answer(0, message, buffer, &mut no_objects())
     }
