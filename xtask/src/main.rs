@@ -21,6 +21,7 @@ mod overhead;
 mod packages;
 mod replay;
 mod sh;
+mod supply;
 mod tests;
 mod tidy;
 mod timing;

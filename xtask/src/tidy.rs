@@ -1,16 +1,15 @@
 //! `cargo xtask tidy`: rules about the files of the repository that no compiler checks.
 //!
 //! - No paths or host names of one machine: what is committed works everywhere.
-//! - `unsafe` in the sandbox crate only.
+//! - `unsafe` in the sandbox crate only. (That each block says why it is sound is clippy's business: `undocumented_unsafe_blocks`.)
 //! - A source file is one room: at most [`LONGEST`] lines, or a reason in [`LONG`].
-//! - At most [`BUDGET`] packages in Cargo.lock: each is code that somebody has to trust.
+//! - Packages: their number, where they come from, their licences ([`supply`]).
 
 use std::path::Path;
 
 use crate::sh::{self, Result};
+use crate::supply::{self, BUDGET};
 
-/// Packages in Cargo.lock, ours included.
-const BUDGET: usize = 260;
 /// Lines of a source file.
 const LONGEST: usize = 900;
 /// Longer files, and why they stay whole.
@@ -32,12 +31,8 @@ pub(crate) fn run() -> Result<()> {
         seen += 1;
         bad.extend(check(name, &text));
     }
-    let lock = std::fs::read_to_string(root.join("Cargo.lock"))
-        .map_err(|e| format!("cannot read Cargo.lock: {e}"))?;
-    let packages = packages(&lock);
-    if packages > BUDGET {
-        bad.push(format!("Cargo.lock: {packages} packages, the budget is {BUDGET}"));
-    }
+    let (about, packages) = supply::check(&root)?;
+    bad.extend(about);
     for (name, reason) in LONG {
         if !root.join(name).exists() {
             bad.push(format!("{name}: listed as long ({reason}), but it is not there"));
@@ -48,10 +43,6 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("tidy: {seen} files, {packages} of at most {BUDGET} packages in Cargo.lock");
     Ok(())
-}
-
-fn packages(lock: &str) -> usize {
-    lock.lines().filter(|l| l.trim_end() == "[[package]]").count()
 }
 
 /// What is wrong with a file.
@@ -128,10 +119,5 @@ mod tests {
         assert!(check("crates/x/src/a.rs", &"\n".repeat(LONGEST)).is_empty());
         assert_eq!(check("crates/x/src/a.rs", &"\n".repeat(LONGEST + 1)).len(), 1);
         assert!(check("Cargo.lock", &"\n".repeat(LONGEST + 1)).is_empty());
-    }
-
-    #[test]
-    fn packages_are_counted() {
-        assert_eq!(packages("[[package]]\nname = \"a\"\n\n[[package]]\nname = \"[[package]]\"\n"), 2);
     }
 }

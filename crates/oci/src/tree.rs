@@ -26,7 +26,7 @@ pub const ROOT: Id = 0;
 pub const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 
 /// Inodes of a tree: more than any image in use has. A layer of 100 KB can name paths whose directories would fill the memory.
-pub const MAX_INODES: usize = 6_000_000;
+pub const MAX_INODES: usize = if cfg!(test) { 60_000 } else { 6_000_000 };
 
 /// Links that a resolution follows at most (Linux: 40).
 const MAX_LINKS: usize = 40;
@@ -663,6 +663,30 @@ mod tests {
 
     fn base() -> LayerIndex {
         layer(vec![dir("a"), file("a/x", "x"), file("a/y", "y"), file("b", "b"), sym("ln", "a")])
+    }
+
+    #[test]
+    fn directories_that_nobody_names_are_bounded() {
+        // Forty paths, and a hundred thousand directories.
+        let deep = |n: usize| e(&format!("{n}{}/f", "/d".repeat(1900)), Kind::Fifo);
+        let apply = |count| Tree::from_layers([&layer((0..count).map(deep).collect())]).map(|t| t.len());
+        assert!(apply(20).unwrap() > 38_000);
+        assert_eq!(apply(40), Err(TreeError::TooMany));
+        // Links that lead from one depth to the next.
+        let path = ["d"; 1900].join("/");
+        let first = layer(vec![dir(&path), sym("l", &path)]);
+        let mut tree = Tree::from_layers([&first]).unwrap();
+        assert_eq!(tree.apply(&layer(vec![file("l/x", "x")])), Ok(()));
+        let next = layer(vec![file(&format!("l/{path}/x"), "x")]);
+        assert!(matches!(tree.apply(&next), Err(TreeError::TooLong(_))));
+    }
+
+    #[test]
+    fn an_opaque_directory_loses_all_at_once() {
+        let many = layer((0..20_000).map(|n| file(&format!("a/{n:05}"), "x")).collect());
+        let mut tree = Tree::from_layers([&many, &base()]).unwrap();
+        tree.apply(&layer(vec![e("a", Kind::Directory { opaque: true }), file("a/new", "n")])).unwrap();
+        assert_eq!(paths(&tree), ["", "a", "a/new", "b", "ln"]);
     }
 
     #[test]

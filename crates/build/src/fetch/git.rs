@@ -7,7 +7,9 @@
 //! - A `.git` that is kept holds nothing that differs from one fetch to the next: no logs, no times of files in the index. HEAD is
 //!   detached at the commit; the branch or tag that was asked for is there, and `origin` is the remote without password.
 //! - git sees neither the user's nor the system's configuration. Protocols are http, https, ssh and git. Credentials go through the
-//!   environment, never on a command line, and to the remote alone (as BuildKit: on github.com to all repositories).
+//!   environment, never on a command line, and to the remote alone (as BuildKit: on github.com to all repositories). A user name and
+//!   password in the URL of an http remote go the same way, to all repositories of that host, unless a secret says otherwise.
+//! - A server that sends less than 1 KiB a second for a minute is given up.
 //! - ssh uses the agent of `--ssh default` and no key files. Hosts that the user knows must have the key that the user knows; others are
 //!   trusted, as BuildKit trusts them.
 
@@ -145,6 +147,8 @@ impl Fetcher<'_> {
             ("init.defaultBranch".into(), "master".into()),
             ("advice.detachedHead".into(), "false".into()),
             ("gc.auto".into(), "0".into()),
+            ("http.lowSpeedLimit".into(), "1024".into()),
+            ("http.lowSpeedTime".into(), "60".into()),
         ];
         if !matches!(git.scheme.as_str(), "http" | "https") {
             return Ok(out);
@@ -163,9 +167,14 @@ impl Fetcher<'_> {
                 value
             };
             let everywhere = ["https://github.com/", "https://www.github.com/"];
-            let scope = everywhere.into_iter().find(|p| git.remote.starts_with(p)).unwrap_or(&git.remote);
+            let remote = git.without_login();
+            let scope = everywhere.into_iter().find(|p| remote.starts_with(p)).unwrap_or(&remote);
             out.push((format!("http.{scope}.extraHeader"), format!("Authorization: {value}")));
-            break;
+            return Ok(out);
+        }
+        if let Some((host, user, password)) = git.login() {
+            let value = registry::basic_credentials(&user, &password);
+            out.push((format!("http.{host}.extraHeader"), format!("Authorization: basic {value}")));
         }
         Ok(out)
     }
@@ -207,7 +216,7 @@ impl Fetcher<'_> {
         let reference = match &git.reference {
             Some(r) => r.clone(),
             None => {
-                let text = run.git(&["ls-remote", "--symref", &git.remote, "HEAD"])?;
+                let text = run.git(&["ls-remote", "--symref", &git.without_login(), "HEAD"])?;
                 let head = text.lines().find_map(|l| l.strip_prefix("ref: ")?.split_whitespace().next());
                 let branch =
                     head.and_then(|h| h.strip_prefix("refs/heads/")).ok_or_else(|| missing("HEAD"))?;
@@ -217,7 +226,8 @@ impl Fetcher<'_> {
                 branch.to_owned()
             }
         };
-        let text = run.git(&["ls-remote", "--", &git.remote, &reference, &format!("{reference}^{{}}")])?;
+        let text =
+            run.git(&["ls-remote", "--", &git.without_login(), &reference, &format!("{reference}^{{}}")])?;
         let found = pick(&text, &reference).ok_or_else(|| missing(&reference))?;
         if !is_commit(&found.id) {
             return Err(missing(&reference));
@@ -256,7 +266,7 @@ fn pick(text: &str, reference: &str) -> Option<Resolved> {
 fn fetch(run: &Git<'_>, git: &GitRef, resolved: &Resolved) -> Result<(), FetchError> {
     let format = if resolved.id.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
     run.git(&["init", "-q", "--template=", format, "."])?;
-    run.git(&["remote", "add", "origin", &git.remote])?;
+    run.git(&["remote", "add", "origin", &git.without_login()])?;
     let by_name = resolved.name.as_ref().filter(|_| !git.fetch_by_commit);
     let spec = by_name.map(|n| format!("+{n}:{n}"));
     let wanted = spec.as_deref().unwrap_or(&resolved.id);

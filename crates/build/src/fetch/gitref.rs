@@ -232,6 +232,21 @@ impl GitRef {
     pub fn shown(&self) -> String {
         redact(&self.remote)
     }
+
+    /// The remote as git is told: command lines can be read by everybody, so those of http have neither user name nor password. (Of ssh
+    /// the user name is part of the address.)
+    pub(super) fn without_login(&self) -> String {
+        if matches!(self.scheme.as_str(), "http" | "https") { self.shown() } else { self.remote.clone() }
+    }
+
+    /// `scheme://host/`, user name and password of a remote that has them.
+    pub(super) fn login(&self) -> Option<(String, String, String)> {
+        let (scheme, rest) = self.remote.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let (login, host) = authority.rsplit_once('@')?;
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        Some((format!("{scheme}://{host}/"), decode(user, false), decode(password, false)))
+    }
 }
 
 /// A URL without user name and password.
@@ -243,6 +258,15 @@ pub(crate) fn redact(url: &str) -> String {
         Some((_, host)) => format!("{scheme}://{host}{path}"),
         None => url.to_owned(),
     }
+}
+
+/// A source as it is told and kept in the history of an image: a login of http and any password are left out.
+pub(crate) fn without_password(source: &str) -> String {
+    let Some((scheme, rest)) = source.split_once("://") else { return source.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let told = authority.rsplit_once('@').is_none_or(|(login, _)| !login.contains(':'))
+        && !scheme.to_ascii_lowercase().starts_with("http");
+    if told { source.to_owned() } else { redact(source) }
 }
 
 /// A text of git's in which URLs have no user name and password.
@@ -267,6 +291,20 @@ fn agree(what: &'static str, slot: &mut Option<String>, value: String) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logins_are_left_out_where_they_can_be_read() {
+        let git = of("https://me:p%40ss@h.io:8443/a.git#main");
+        assert_eq!(git.without_login(), "https://h.io:8443/a.git");
+        assert_eq!(git.login(), Some(("https://h.io:8443/".into(), "me".into(), "p@ss".into())));
+        assert_eq!(of("https://h.io/a.git").login(), None);
+        assert_eq!(of("ssh://git@h.io/a.git").without_login(), "ssh://git@h.io/a.git");
+        assert_eq!(without_password("https://me:pw@h/f"), "https://h/f");
+        assert_eq!(without_password("HTTP://token@h/f"), "HTTP://h/f");
+        for kept in ["ssh://git@h/f", "git@h:f", "a/b@c", "https://h/f@g:h"] {
+            assert_eq!(without_password(kept), kept);
+        }
+    }
 
     fn of(text: &str) -> GitRef {
         GitRef::parse(text).unwrap().unwrap_or_else(|| panic!("{text} is none"))

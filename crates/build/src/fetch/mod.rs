@@ -27,8 +27,8 @@ use registry::{Client, RegistryError};
 use serde_json::{Map, Value};
 use store::{NewRecord, Store};
 
-pub(crate) use self::gitref::redact as shown;
 pub use self::gitref::{GitRef, GitRefError};
+pub(crate) use self::gitref::{redact as shown, without_password};
 pub(crate) use self::http::{Download, MAX_FILE};
 use crate::context::ContextError;
 use crate::key::{EMPTY_CHAIN, chain};

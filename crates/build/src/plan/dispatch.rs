@@ -559,7 +559,7 @@ fn sources<E>(
     }
     for p in paths {
         let p = cx.word(p)?;
-        text.push_str(&format!(" {p}"));
+        text.push_str(&format!(" {}", crate::fetch::without_password(&p)));
         let source = match remote(&p).map_err(|e| cx.fail(e.to_string()))? {
             Some(s) if copy.add => s,
             Some(CopySource::Git(_)) => return Err(cx.fail("source can't be a git ref for COPY")),

@@ -117,7 +117,7 @@ impl Lab {
         self
     }
 
-    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
         command.env_clear().env("LAYERCAKE_ROOT", self.path("store")).env("HOME", self.path("home"));
         // So that all tests can be run with another way of showing files to steps.
@@ -143,6 +143,29 @@ impl Lab {
         Ran::of(self.command(args).output().unwrap())
     }
 
+    /// Runs the program; gives the most memory that it had, in KiB, too.
+    pub(crate) fn measured(&self, args: &[&str]) -> (Ran, u64) {
+        let child = self.command(args).spawn().unwrap();
+        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut peak = 0;
+                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                    let text = std::fs::read_to_string(&status).unwrap_or_default();
+                    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+                    let now = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+                    peak = peak.max(now.unwrap_or(0));
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+                peak
+            });
+            let ran = Ran::of(child.wait_with_output().unwrap());
+            ended.store(true, std::sync::atomic::Ordering::SeqCst);
+            (ran, watch.join().unwrap())
+        })
+    }
+
     /// Runs `build`.
     pub(crate) fn build(&self, args: &[&str]) -> Ran {
         self.run(&[&["build"], args].concat())
@@ -150,7 +173,12 @@ impl Lab {
 
     /// Runs `build` with something on standard input.
     pub(crate) fn build_with(&self, args: &[&str], stdin: &[u8]) -> Ran {
-        let mut child = self.command(&[&["build"], args].concat()).stdin(Stdio::piped()).spawn().unwrap();
+        self.run_with(&[&["build"], args].concat(), stdin)
+    }
+
+    /// Runs the program with something on standard input.
+    pub(crate) fn run_with(&self, args: &[&str], stdin: &[u8]) -> Ran {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let stdin = stdin.to_vec();
         let writer = std::thread::spawn(move || drop(pipe.write_all(&stdin)));

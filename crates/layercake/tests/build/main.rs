@@ -3,10 +3,12 @@
 //! What runs commands needs root; without it, those tests say so and pass.
 
 mod advises;
+mod canary;
 mod contexts;
 mod dates;
 mod diffs;
 mod explain;
+mod hostile;
 mod kit;
 mod platforms;
 mod runs;

@@ -24,6 +24,10 @@ impl Asked {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub(crate) fn path(&self) -> &str {
         self.target.split('?').next().unwrap()
     }
@@ -151,10 +155,11 @@ fn serve(stream: &TcpStream, asked: &Mutex<Vec<Asked>>, handler: &Handler) -> st
     asked.lock().unwrap().push(request.clone());
     let Answer(status, headers, body) = handler(&request);
     let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n");
+    let own_length = headers.iter().any(|(n, _)| n == "Content-Length");
     for (n, v) in headers {
         head.push_str(&format!("{n}: {v}\r\n"));
     }
-    if !matches!(status, 204 | 304) {
+    if !own_length && !matches!(status, 204 | 304) {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     let mut out = stream;

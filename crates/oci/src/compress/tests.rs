@@ -279,3 +279,40 @@ fn the_systems_tools_agree() {
 fn skipped(what: &str) {
     let _ = writeln!(io::stderr(), "skipped: {what} is not installed");
 }
+
+#[test]
+fn bombs_are_cut_off() {
+    let zeros = vec![0u8; 4 << 20];
+    let growth = Growth { free: 1 << 20, factor: 50 };
+    let read = |packed: &[u8]| {
+        let mut out = Vec::new();
+        let e = Decoder::new(packed).unwrap().with_growth(growth).read_to_end(&mut out).err();
+        (e.map(|e| e.to_string()).unwrap_or_default(), out.len())
+    };
+    let gzip = compress(&zeros, Compression::Gzip(6), 1, 1 << 20);
+    let zstd = compress(&zeros, Compression::Zstd(3), 1, 1 << 20);
+    let mut bombs = vec![gzip.clone(), zstd];
+    // Many small members, each harmless by itself.
+    let member = compress(&zeros[..100_000], Compression::Gzip(6), 1, 1 << 20);
+    bombs.push(member.repeat(60));
+    bombs.extend([&["xz", "-c"][..], &["bzip2", "-c"]].iter().filter_map(|argv| Some(tool(argv, &zeros)?.1)));
+    for bomb in &bombs {
+        let (error, len) = read(bomb);
+        assert!(error.contains("a decompression bomb"), "{error} {len}");
+        assert!(
+            len as u64 <= growth.free + growth.factor * bomb.len() as u64 + (1 << 18),
+            "{len} of {}",
+            bomb.len()
+        );
+    }
+    // What is small stays what it is, and so does what does not shrink so well.
+    assert_eq!(
+        read(&compress(&zeros[..1 << 20], Compression::Gzip(6), 1, 1 << 20)),
+        (String::new(), 1 << 20)
+    );
+    let (plain, noise) = (sample(4 << 20), compress(&sample(4 << 20), Compression::Gzip(6), 1, 1 << 20));
+    assert_eq!(read(&noise), (String::new(), plain.len()));
+    // Members without content cost their own bytes and no more.
+    let empty = compress(&[], Compression::Gzip(6), 1, 1).repeat(100_000);
+    assert_eq!(read(&empty), (String::new(), 0));
+}

@@ -738,6 +738,68 @@ fn limits_hold() {
 }
 
 #[test]
+fn attributes_are_counted_for_every_name() {
+    let value = vec![b'x'; 900];
+    let named = |links: usize| {
+        let t = Tar::default().pax(&[("SCHILY.xattr.user.a", &value)]).file("f", "");
+        (0..links).fold(t, |t, i| t.link(&format!("l{i}"), "f")).end()
+    };
+    let limits = Limits { metadata: 10_000, ..Limits::default() };
+    let read = |bytes: &[u8]| read_layer(bytes, &mut MemoryContent::default(), &limits);
+    assert_eq!(read(&named(5)).unwrap().entries().len(), 6);
+    let e = read(&named(20)).unwrap_err();
+    assert!(matches!(e.problem(), Problem::Limit("bytes of metadata", 10_000)), "{e}");
+    // Many small ones cost more than their bytes.
+    let names: Vec<String> = (0..200).map(|n| format!("SCHILY.xattr.user.{n}")).collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
+    let e = read(&Tar::default().pax(&records).file("f", "").end()).unwrap_err();
+    assert!(matches!(e.problem(), Problem::Limit("bytes of metadata", 10_000)), "{e}");
+}
+
+#[test]
+fn holes_are_bounded_before_they_are_read() {
+    let sparse = |t: Tar, size: &str| {
+        let records: [(&str, &[u8]); 5] = [
+            ("GNU.sparse.major", b"0"),
+            ("GNU.sparse.minor", b"1"),
+            ("GNU.sparse.name", b"big"),
+            ("GNU.sparse.size", size.as_bytes()),
+            ("GNU.sparse.map", b""),
+        ];
+        t.pax(&records).file("x", "")
+    };
+    for size in ["68719476737", "18446744073709551615"] {
+        let problem = sparse(Tar::default(), size).problem();
+        assert!(matches!(problem, Problem::Limit(..)), "{problem}");
+    }
+    let small = |t| sparse(t, "1000");
+    assert_eq!(small(small(Tar::default())).read().unwrap().index.content_bytes(), 1000);
+    // Together, too: the limit is one of the archive.
+    let two = sparse(sparse(Tar::default(), "40000000000"), "40000000000").end();
+    let e = read_archive(&two[..], &Limits::default(), &mut |_, _| Ok(())).unwrap_err();
+    assert!(matches!(e.problem(), Problem::Limit("bytes of holes in sparse files", _)), "{e}");
+}
+
+#[test]
+fn the_way_through_links_is_bounded() {
+    // Links that lead through each other, and hard links that lead through all of them.
+    let deep = "d/".repeat(600) + &"../".repeat(600);
+    let mut t = Tar::default();
+    for n in 1..38 {
+        let target = format!("{deep}l{}\0", n - 1);
+        t = t.extension(b'K', target.as_bytes()).symlink(&format!("l{n}"), "x");
+    }
+    for n in 0..2000 {
+        t = t.link(&format!("h{n}"), "l37/none");
+    }
+    let problem = t.problem();
+    assert!(
+        matches!(problem, Problem::Limit("steps through symbolic links to the targets of hard links", _)),
+        "{problem}"
+    );
+}
+
+#[test]
 fn the_whole_stream_is_read_and_its_errors_are_told() {
     struct Broken(Vec<u8>, usize);
     impl Read for Broken {

@@ -41,11 +41,27 @@ pub(crate) struct Answer {
     body: Vec<u8>,
     cut: Option<usize>,
     hang: bool,
+    flow: Option<Flow>,
+}
+
+/// An answer without an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The body again and again, as fast as it is taken.
+    Body,
+    /// The body again and again, a byte at a time with a pause after each.
+    Drip,
+    /// Headers, each after a pause.
+    Headers,
+    /// Announcements that the answer will come.
+    Soon,
+    /// The size of a chunk, a byte at a time.
+    ChunkSize,
 }
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.into(), cut: None, hang: false }
+        Answer { status, headers: Vec::new(), body: body.into(), cut: None, hang: false, flow: None }
     }
 
     pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Answer {
@@ -61,6 +77,12 @@ impl Answer {
     /// Announces everything, sends that many bytes of the body, and closes the connection.
     pub(crate) fn cut(mut self, bytes: usize) -> Answer {
         self.cut = Some(bytes);
+        self
+    }
+
+    /// An answer that goes on until the client has enough.
+    pub(crate) fn flow(mut self, flow: Flow) -> Answer {
+        self.flow = Some(flow);
         self
     }
 
@@ -170,6 +192,9 @@ fn serve(
         if answer.status == 0 {
             return stream.shutdown(std::net::Shutdown::Both);
         }
+        if let Some(flow) = answer.flow {
+            return go_on(&mut writer, &answer, flow, stop);
+        }
         let mut text = format!("HTTP/1.1 {} X\r\n", answer.status);
         let own_length = answer.headers.iter().any(|(n, _)| {
             n.eq_ignore_ascii_case("content-length") || n.eq_ignore_ascii_case("transfer-encoding")
@@ -195,4 +220,46 @@ fn serve(
             return Ok(());
         }
     }
+}
+
+/// Sends without an end; the client's end is an error.
+fn go_on(writer: &mut TcpStream, answer: &Answer, flow: Flow, stop: &AtomicBool) -> std::io::Result<()> {
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(5));
+    writer.set_nodelay(true)?;
+    let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
+    for (name, value) in &answer.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    match flow {
+        Flow::Soon => {}
+        Flow::Headers => writer.write_all(head.as_bytes())?,
+        Flow::Body | Flow::Drip => writer.write_all(format!("{head}\r\n").as_bytes())?,
+        Flow::ChunkSize => {
+            writer.write_all(format!("{head}Transfer-Encoding: chunked\r\n\r\n1;").as_bytes())?
+        }
+    }
+    while !stop.load(Ordering::SeqCst) {
+        match flow {
+            Flow::Body => writer.write_all(&answer.body)?,
+            Flow::Drip => {
+                for byte in &answer.body {
+                    writer.write_all(&[*byte])?;
+                    pause();
+                }
+            }
+            Flow::Headers => {
+                writer.write_all(b"X-More: to come\r\n")?;
+                pause();
+            }
+            Flow::Soon => {
+                writer.write_all(b"HTTP/1.1 102 X\r\n\r\n")?;
+                pause();
+            }
+            Flow::ChunkSize => {
+                writer.write_all(b"x")?;
+                pause();
+            }
+        }
+    }
+    Ok(())
 }

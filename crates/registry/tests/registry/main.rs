@@ -4,6 +4,7 @@ mod auth;
 mod debian;
 mod download;
 mod fake;
+mod hostile;
 mod pull;
 mod push;
 
