@@ -1,7 +1,8 @@
 //! Step keys: what a step would do, without the file system that it starts from.
 //!
 //! A key is the sha256 of `layercake-step-1\n` and a JSON object with sorted keys and no blanks. The object is kept with the record,
-//! so that two runs can be compared input by input. Nothing secret is in it: not the values of secrets, not proxy settings.
+//! so that two runs can be compared input by input. Nothing secret is in it: not the values of secrets, not proxy settings. Those of a stage that
+//! declares them (`ARG http_proxy`) are variables like others, and in the key; but what is kept does not have their passwords.
 //!
 //! | step | input | in the key | why |
 //! |---|---|---|---|
@@ -28,6 +29,9 @@
 use oci::Digest;
 use serde_json::{Map, Value};
 
+use crate::masking::{STARS, password_of};
+use crate::plan::is_proxy;
+
 /// The plain inputs of a step, and their digest.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
@@ -39,11 +43,26 @@ pub(crate) struct Key {
 
 /// Digests the inputs of a step. `serde_json`'s map is sorted, which makes the text canonical.
 pub(crate) fn key(inputs: Map<String, Value>) -> Key {
-    let inputs = Value::Object(inputs).to_string();
+    let text = Value::Object(inputs.clone()).to_string();
     let mut h = oci::Hasher::new();
     h.update(b"layercake-step-1\n");
-    h.update(inputs.as_bytes());
-    Key { digest: h.finish(), inputs }
+    h.update(text.as_bytes());
+    Key { digest: h.finish(), inputs: without_passwords(inputs).unwrap_or(text) }
+}
+
+/// The inputs without passwords of proxies, if there are any.
+fn without_passwords(mut inputs: Map<String, Value>) -> Option<String> {
+    let mut some = false;
+    for (name, value) in inputs.get_mut("env")?.as_object_mut()? {
+        if is_proxy(name)
+            && let Some(text) = value.as_str()
+            && let Some(password) = password_of(text)
+        {
+            *value = text.replace(password, STARS).into();
+            some = true;
+        }
+    }
+    some.then(|| Value::Object(inputs).to_string())
 }
 
 /// The chain of nothing.
@@ -68,6 +87,13 @@ mod tests {
             Value::Object(m) => key(m),
             _ => unreachable!("tests give objects"),
         }
+    }
+
+    #[test]
+    fn passwords_of_proxies_count_and_are_not_kept() {
+        let proxy = |p: &str| of(json!({"env": {"HTTP_PROXY": format!("http://me:{p}@h:1"), "A": "1"}}));
+        assert_ne!(proxy("canary-1").digest, proxy("canary-2").digest);
+        assert_eq!(proxy("canary-1").inputs, r#"{"env":{"A":"1","HTTP_PROXY":"http://me:***@h:1"}}"#);
     }
 
     #[test]

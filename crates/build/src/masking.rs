@@ -115,6 +115,13 @@ fn assignments(line: &str) -> String {
     out
 }
 
+/// The password of a URL, as it stands there.
+pub(crate) fn password_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    Some(authority.rsplit_once('@')?.0.split_once(':')?.1).filter(|p| !p.is_empty())
+}
+
 /// Masks who a URL is for.
 fn urls(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
@@ -157,6 +164,15 @@ mod tests {
         }
         for name in ["KEYBOARD", "monkey", "AUTHOR", "", "VERSION", "PASSENGER", "COMPASS"] {
             assert!(!looks_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn passwords_of_proxies() {
+        assert_eq!(password_of("http://me:p:w@h:80/x@y"), Some("p:w"));
+        assert_eq!(password_of("me:pw@h"), Some("pw"));
+        for none in ["http://h:80/", "http://me@h/", "http://me:@h/", "localhost,.a:b", ""] {
+            assert_eq!(password_of(none), None, "{none}");
         }
     }
 

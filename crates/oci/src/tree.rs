@@ -168,6 +168,9 @@ pub struct Tree {
     layers: u32,
     has_xattrs: bool,
     has_acls: bool,
+    /// Files whose first name is gone while others are left. Empty but while a layer is applied: finding the others takes a walk, which is
+    /// made once for all.
+    nameless: Vec<Id>,
 }
 
 impl Default for Tree {
@@ -187,7 +190,13 @@ impl Tree {
             parent: ROOT,
             name: Box::default(),
         };
-        Tree { inodes: vec![Arc::new(root)], layers: 0, has_xattrs: false, has_acls: false }
+        Tree {
+            inodes: vec![Arc::new(root)],
+            layers: 0,
+            has_xattrs: false,
+            has_acls: false,
+            nameless: Vec::new(),
+        }
     }
 
     /// All layers of a stack, base first.
@@ -341,26 +350,38 @@ impl Tree {
     /// Puts one more layer on top. On an error the tree is not to be used any more.
     pub fn apply(&mut self, layer: &LayerIndex) -> Result<(), TreeError> {
         let number = self.layers;
-        // What lies below is hidden first: a whiteout never hides what its own layer brings, wherever it stands.
+        // What lies below is hidden first: a whiteout never hides what its own layer brings, wherever it stands. Whiteouts of one
+        // directory stand together, and are obeyed together: names that are taken one by one from a long list move all others each time.
+        let mut gone: Option<(Vec<u8>, Id, Vec<Box<[u8]>>)> = None;
         for e in layer.entries() {
+            let above = crate::index::split(&e.path).0;
+            if let Some((_, dir, names)) = gone.take_if(|(path, ..)| path != above) {
+                self.unlink_many(dir, names);
+            }
             match e.kind {
                 Kind::Whiteout => {
                     if let Some(id) = self.lower(&e.path)
                         && id != ROOT
                     {
                         let (parent, name) = self.name_of(&e.path, id);
-                        self.unlink(parent, &name);
+                        if let Some((_, dir, names)) = gone.take_if(|(_, dir, _)| *dir != parent) {
+                            self.unlink_many(dir, names);
+                        }
+                        gone.get_or_insert_with(|| (above.to_vec(), parent, Vec::new())).2.push(name);
                     }
                 }
                 Kind::Directory { opaque: true } => {
                     if let Some(id) = self.lower(&e.path)
                         && self.inode(id).is_dir()
                     {
-                        self.unlink_all(id);
+                        self.unlink_all(id, |_| true);
                     }
                 }
                 _ => {}
             }
+        }
+        if let Some((_, dir, names)) = gone {
+            self.unlink_many(dir, names);
         }
         // Links to files of the layers below take them as they were before this layer replaced anything.
         let mut lower_targets: Vec<(usize, Id)> = Vec::new();
@@ -439,6 +460,7 @@ impl Tree {
                 }
             }
         }
+        self.name_the_nameless();
         self.layers += 1;
         Ok(())
     }
@@ -528,17 +550,26 @@ impl Tree {
         self.forget(id, parent, name);
     }
 
-    /// Takes all names of a directory away.
-    fn unlink_all(&mut self, dir: Id) {
+    /// Takes these names of a directory away.
+    fn unlink_many(&mut self, dir: Id, mut names: Vec<Box<[u8]>>) {
+        names.sort_unstable();
+        self.unlink_all(dir, |name| names.binary_search_by(|n| (**n).cmp(name)).is_ok());
+    }
+
+    /// Takes some names of a directory away.
+    fn unlink_all(&mut self, dir: Id, which: impl Fn(&[u8]) -> bool) {
         let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node else {
             return;
         };
-        for (name, child) in std::mem::take(children) {
+        let (gone, kept) = std::mem::take(children).into_iter().partition(|(name, _)| which(name));
+        *children = kept;
+        let gone: Vec<Child> = gone;
+        for (name, child) in gone {
             self.forget(child, dir, &name);
         }
     }
 
-    /// One name of `id` is gone: counts links, and finds hard-linked files a name that still exists.
+    /// One name of `id` is gone: counts links, and notes hard-linked files that need another first name.
     fn forget(&mut self, id: Id, parent: Id, name: &[u8]) {
         if self.inode(id).is_dir() {
             let children = self.children(id).to_vec();
@@ -549,31 +580,33 @@ impl Tree {
         }
         let inode = Arc::make_mut(&mut self.inodes[id as usize]);
         inode.nlink = inode.nlink.saturating_sub(1);
-        let first_gone = inode.parent == parent && *inode.name == *name;
-        if inode.nlink > 0
-            && first_gone
-            && let Some((p, n)) = self.find_name(id, parent, name)
-        {
-            let inode = Arc::make_mut(&mut self.inodes[id as usize]);
-            inode.parent = p;
-            inode.name = n;
+        if inode.nlink > 0 && inode.parent == parent && *inode.name == *name {
+            self.nameless.push(id);
         }
     }
 
-    /// Another name of a hard-linked inode; a walk, because only links that lose their first name need it.
-    fn find_name(&self, id: Id, not_parent: Id, not_name: &[u8]) -> Option<(Id, Box<[u8]>)> {
+    /// Gives files that lost their first name another one that still exists.
+    fn name_the_nameless(&mut self) {
+        let mut wanted: std::collections::HashSet<Id> = self.nameless.drain(..).collect();
         let mut todo = vec![ROOT];
         while let Some(dir) = todo.pop() {
+            if wanted.is_empty() {
+                return;
+            }
+            let mut found: Vec<Child> = Vec::new();
             for (n, c) in self.children(dir) {
-                if *c == id && !(dir == not_parent && **n == *not_name) {
-                    return Some((dir, n.clone()));
-                }
                 if self.inode(*c).is_dir() {
                     todo.push(*c);
+                } else if wanted.remove(c) {
+                    found.push((n.clone(), *c));
                 }
             }
+            for (name, id) in found {
+                let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+                inode.parent = dir;
+                inode.name = name;
+            }
         }
-        None
     }
 
     /// Visits every name below `id` in layer order (a directory, then its content): path and inode. The start itself comes first.
@@ -679,6 +712,25 @@ mod tests {
         assert_eq!(tree.apply(&layer(vec![file("l/x", "x")])), Ok(()));
         let next = layer(vec![file(&format!("l/{path}/x"), "x")]);
         assert!(matches!(tree.apply(&next), Err(TreeError::TooLong(_))));
+    }
+
+    #[test]
+    fn many_files_lose_their_first_names() {
+        // Each look for another name would walk the whole tree.
+        let pair = |n: usize| {
+            let link = e(&format!("z/{n:05}"), Kind::HardLink { target: format!("a/{n:05}").into() });
+            [file(&format!("a/{n:05}"), &n.to_string()), link]
+        };
+        let many = layer((0..10_000).flat_map(pair).collect());
+        let mut tree = Tree::from_layers([&many]).unwrap();
+        let gone = (0..10_000).filter(|n| n % 3 > 0).map(|n| Entry::whiteout(format!("a/{n:05}").into()));
+        tree.apply(&layer(gone.collect())).unwrap();
+        for n in [1, 2, 3, 9_998] {
+            let id = tree.lookup(format!("z/{n:05}").as_bytes()).unwrap();
+            let (dir, links) = if n % 3 > 0 { ("z", 1) } else { ("a", 2) };
+            assert_eq!((tree.path(id), tree.inode(id).nlink), (format!("{dir}/{n:05}").into_bytes(), links));
+        }
+        assert_eq!(tree.children(tree.lookup(b"a").unwrap()).len(), 3334);
     }
 
     #[test]

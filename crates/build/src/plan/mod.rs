@@ -26,6 +26,7 @@ use crate::chmod::Chmod;
 use crate::fetch::GitRef;
 
 pub use epoch::{DateSource, date_source};
+pub(crate) use stages::is_proxy;
 pub use stages::plan;
 
 /// The PATH of an image that sets none.

@@ -299,7 +299,8 @@ fn unused(choices: &Choices, globals: &Globals, file: &Dockerfile) -> Vec<Warnin
     vec![Warning { text, line: None }]
 }
 
-pub(super) fn is_proxy(key: &str) -> bool {
+/// Whether a variable is one of those that say how to get to the network.
+pub(crate) fn is_proxy(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     matches!(key.as_str(), "http_proxy" | "https_proxy" | "ftp_proxy" | "no_proxy" | "all_proxy")
 }

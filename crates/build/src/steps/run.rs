@@ -17,10 +17,11 @@ use crate::error::BuildError;
 use crate::events::{Event, StepId, Stream};
 use crate::key::{EMPTY_CHAIN, Key, chain, key};
 use crate::mask::{self, Secrets};
+use crate::masking::password_of;
 use crate::meaning;
 use crate::observe;
 use crate::options::{NetworkMode, Options, Secret};
-use crate::plan::{Plan, Run, RunMount, Stage, Start, Step, StepKind};
+use crate::plan::{Plan, Run, RunMount, Stage, Start, Step, StepKind, is_proxy};
 use crate::solve::{Ran, Solver};
 use crate::sshagent::Filter;
 use crate::state::State;
@@ -182,6 +183,9 @@ impl<'p> PreparedRun<'p> {
         let mut env: Vec<(String, String)> = run.env.clone();
         env.extend(run.proxy.iter().filter(|(k, _)| !run.env.iter().any(|(e, _)| e == k)).cloned());
         let (mut secrets, mut agents) = (Secrets::default(), Vec::new());
+        // Who prints all variables does not mean to tell the password of a proxy.
+        let passwords = env.iter().filter(|(k, _)| is_proxy(k)).filter_map(|(_, v)| password_of(v));
+        passwords.for_each(|p| secrets.add(p.as_bytes()));
         let scratch = solver.store.scratch()?;
         if !env.iter().any(|(k, _)| k == "HOME") {
             let home = who.home.clone().unwrap_or_else(|| "/".to_owned());
