@@ -30,7 +30,7 @@ const MAX_PIECES: usize = 1 << 17;
 /// What an extended attribute costs beside its name and value, about.
 const XATTR_COST: u64 = 64;
 /// Holes of all sparse files together: they cost a few bytes of the stream, and have to be hashed like everything else.
-const MAX_HOLES: u64 = 64 << 30;
+const MAX_HOLES: u64 = 16 << 30;
 
 /// Bounds of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
