@@ -352,7 +352,7 @@ impl Tree {
         let number = self.layers;
         // What lies below is hidden first: a whiteout never hides what its own layer brings, wherever it stands. Whiteouts of one
         // directory stand together, and are obeyed together: names that are taken one by one from a long list move all others each time.
-        let mut gone: Option<(Vec<u8>, Id, Vec<Box<[u8]>>)> = None;
+        let mut gone: Option<Gone> = None;
         for e in layer.entries() {
             let above = crate::index::split(&e.path).0;
             if let Some((_, dir, names)) = gone.take_if(|(path, ..)| path != above) {
@@ -653,6 +653,9 @@ impl Tree {
         out
     }
 }
+
+/// Names that whiteouts take from a directory: the path by which they name it, the directory, and the names.
+type Gone = (Vec<u8>, Id, Vec<Box<[u8]>>);
 
 /// Told of every name that a walk meets: path and inode.
 pub type Visit<'a, E> = dyn FnMut(&[u8], Id) -> Result<Walk, E> + 'a;
