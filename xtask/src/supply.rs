@@ -92,44 +92,43 @@ fn allowed(expression: &str) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = &words[..];
-    either(&mut rest) && rest.is_empty()
+    either(&mut rest) == Some(true) && rest.is_empty()
 }
 
-fn either(words: &mut &[&str]) -> bool {
-    let mut good = both(words);
+/// Alternatives. `None` here and below: this is no expression.
+fn either(words: &mut &[&str]) -> Option<bool> {
+    let mut good = both(words)?;
     while let ["OR", rest @ ..] = *words {
         *words = rest;
-        good |= both(words);
+        good |= both(words)?;
     }
-    good
+    Some(good)
 }
 
-fn both(words: &mut &[&str]) -> bool {
-    let mut good = one(words);
+fn both(words: &mut &[&str]) -> Option<bool> {
+    let mut good = one(words)?;
     while let ["AND", rest @ ..] = *words {
         *words = rest;
-        good &= one(words);
+        good &= one(words)?;
     }
-    good
+    Some(good)
 }
 
-fn one(words: &mut &[&str]) -> bool {
-    let good = match *words {
-        ["(", rest @ ..] => {
-            *words = rest;
-            let good = either(words);
-            let closed = words.first() == Some(&")");
-            good && closed
-        }
-        [name, ..] => LICENCES.contains(name),
-        [] => return false,
+fn one(words: &mut &[&str]) -> Option<bool> {
+    let (name, rest) = words.split_first()?;
+    *words = rest;
+    let good = if *name == "(" {
+        let good = either(words)?;
+        *words = words.strip_prefix(&[")"])?;
+        good
+    } else {
+        LICENCES.contains(name)
     };
-    *words = &words[words.len().min(1)..];
     // An exception only gives further rights.
     if let ["WITH", _, rest @ ..] = *words {
         *words = rest;
     }
-    good
+    Some(good)
 }
 
 #[cfg(test)]
