@@ -245,7 +245,7 @@ impl GitRef {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         let (login, host) = authority.rsplit_once('@')?;
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        Some((format!("{scheme}://{host}/"), decode(user, false), decode(password, false)))
+        Some((format!("{scheme}://{host}/"), unescape(user), unescape(password)))
     }
 }
 

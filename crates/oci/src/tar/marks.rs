@@ -207,8 +207,8 @@ mod tests {
         let whole = digest_in_steps(&index, &files, &mut |_| None, 4096).unwrap();
         let states: HashMap<Digest, Vec<u8>> =
             whole.marks.iter().map(|m| (m.prefix, m.state.clone())).collect();
-        let damages: [&dyn Fn(&mut Vec<u8>); 4] =
-            [&|s| s[20] ^= 1, &|s| s[30] ^= 1, &|s| s.truncate(50), &|s| s.clear()];
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [Damage; 4] = [|s| s[20] ^= 1, |s| s[30] ^= 1, |s| s.truncate(50), |s| s.clear()];
         for damage in damages {
             files.opened();
             let got = digest_in_steps(
