@@ -2,7 +2,8 @@
 //!
 //! `LAYERCAKE_FAULT` makes the program die, or its disk be full or broken, at the n-th thing that it writes; each command is run for
 //! many n, up to the one that it does not reach. Others are killed at random moments, which hits steps and mounts, too.
-//! `LAYERCAKE_TEST_SOAK=N` runs N of each kind instead of the few that a quick test can afford.
+//! `LAYERCAKE_TEST_SOAK=N` runs N of each kind instead of the few that a quick test can afford, and says how far it is;
+//! `LAYERCAKE_TEST_SEED=N` chooses other moments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +15,13 @@ use crate::lab::{BASE, Build, Outcome, mark};
 /// The fault, and the code of a program that it killed.
 const DIE: (&str, i32) = ("die", -1);
 
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok())
+}
+
 /// How many faults of a kind are tried.
 fn amount(few: u64) -> u64 {
-    std::env::var("LAYERCAKE_TEST_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(few)
+    number("LAYERCAKE_TEST_SOAK").unwrap_or(few)
 }
 
 /// A small deterministic generator (xorshift64*).
@@ -198,8 +203,11 @@ fn a_build_killed_at_any_moment_is_done_again() {
     b.run().ok();
     let whole = u64::try_from(begin.elapsed().as_millis()).unwrap();
     let want = id(&b);
-    let mut rng = Rng(0x5eed);
+    let mut rng = Rng(number("LAYERCAKE_TEST_SEED").unwrap_or(0x5eed));
     for n in 0..amount(15) {
+        if n % 50 == 0 {
+            eprintln!("{n} kills survived");
+        }
         if n % 2 == 0 {
             std::fs::remove_dir_all(b.store()).unwrap();
         }
