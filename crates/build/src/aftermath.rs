@@ -112,7 +112,7 @@ impl Left {
             entered.step.env.push(("TERM".into(), "xterm".into()));
         }
         // What else it needs lives until it has ended.
-        Ok(run(&|| solver.views.spawn(store, &entered.step, state.layers(), &|_| ())))
+        Ok(run(&|| solver.views.spawn(store, &entered.step, state.layers(), &|_, _| ())))
     }
 }
 

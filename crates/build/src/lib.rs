@@ -79,7 +79,7 @@ use crate::input::{Files, Place};
 pub use crate::options::{CacheMode, Cutoff, NamedContext, NetworkMode, Options, Secret};
 pub use crate::report::{StageReport, StageStep};
 pub use crate::tasks::{Ids, Tasks};
-pub use crate::view::{View, Views};
+pub use crate::view::{Shortfall, View, Views};
 
 /// A build, as asked for.
 #[derive(Debug)]

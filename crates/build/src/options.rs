@@ -55,6 +55,19 @@ pub enum NetworkMode {
     Host,
     /// Loopback only.
     None,
+    /// A network of its own, which the program pasta connects with the host's.
+    Pasta,
+}
+
+impl NetworkMode {
+    /// As `--network` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            NetworkMode::Host => "host",
+            NetworkMode::None => "none",
+            NetworkMode::Pasta => "pasta",
+        }
+    }
 }
 
 /// Which rules of the cache are used.
@@ -114,6 +127,8 @@ pub struct Options {
     pub volumes: Vec<sandbox::Mount>,
     /// `--ulimit`.
     pub ulimits: Vec<sandbox::Rlimit>,
+    /// `--memory` and its kin: what each RUN step may use. In no key, as with Docker.
+    pub limits: sandbox::Limits,
     /// `--allow security.insecure`.
     pub allow_insecure: bool,
     /// `--allow network.host`, or `--network host`: what `RUN --network=host` needs.
@@ -153,6 +168,7 @@ impl Default for Options {
             shm_size: 64 << 20,
             volumes: Vec::new(),
             ulimits: Vec::new(),
+            limits: sandbox::Limits::default(),
             allow_insecure: false,
             allow_host_network: false,
             cache_namespace: String::new(),

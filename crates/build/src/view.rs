@@ -10,10 +10,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use oci::{Content, Digest};
-use sandbox::{Files, FilesError, Running, SandboxError, Step};
+use sandbox::{Files, FilesError, Running, SandboxError, Step, Unset};
 use store::Store;
 
 use crate::error::BuildError;
@@ -54,19 +54,30 @@ impl View {
     }
 }
 
+/// What a step gets otherwise than it was to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortfall {
+    /// Its files are not shown in the best way.
+    View,
+    /// A limit is not in force.
+    Limits,
+}
+
 /// Starts steps, and remembers what works.
 #[derive(Debug)]
 pub struct Views {
     wanted: View,
     /// The number of the [`View`] that is tried next.
     now: AtomicU8,
+    /// Whether it was told which limits are not in force.
+    told: AtomicBool,
 }
 
 impl Views {
     /// For steps that are to be shown their files in this way.
     pub fn new(wanted: View) -> Views {
         let first = if wanted == View::Auto { View::Fuse } else { wanted };
-        Views { wanted, now: AtomicU8::new(first as u8) }
+        Views { wanted, now: AtomicU8::new(first as u8), told: AtomicBool::new(false) }
     }
 
     fn now(&self) -> View {
@@ -78,13 +89,13 @@ impl Views {
     }
 
     /// Starts a step whose tree is that of `layers`, base first. Its scratch directory may hold other things. `warn` is told when another
-    /// way than the best is taken: once, whatever the number of steps.
+    /// way than the best is taken, or limits are not in force: once, whatever the number of steps.
     pub fn spawn(
         &self,
         store: &Store,
         step: &Step,
         layers: &[Digest],
-        warn: &dyn Fn(String),
+        warn: &dyn Fn(Shortfall, String),
     ) -> Result<Running, BuildError> {
         loop {
             let view = self.now();
@@ -96,7 +107,12 @@ impl Views {
                 View::Fuse | View::Auto => Files::Fuse,
             };
             let error = match sandbox::spawn(Step { files, scratch, ..step.clone() }) {
-                Ok(running) => return Ok(running),
+                Ok(running) => {
+                    if !running.unset.is_empty() && !self.told.swap(true, Ordering::Relaxed) {
+                        warn(Shortfall::Limits, unlimited(&running.unset));
+                    }
+                    return Ok(running);
+                }
                 Err(e) => e,
             };
             let next = match view {
@@ -110,7 +126,7 @@ impl Views {
             // Of several steps that are refused at once, one tells.
             let order = Ordering::Relaxed;
             if self.now.compare_exchange(view as u8, next as u8, order, order).is_ok() {
-                warn(told(next, &error));
+                warn(Shortfall::View, told(next, &error));
             }
         }
     }
@@ -125,6 +141,19 @@ fn told(next: View, error: &SandboxError) -> String {
     format!(
         "each RUN gets {how}, and nobody sees what it reads: it is run again whenever something below it changed ({why})"
     )
+}
+
+/// Which limits are not in force, and why: each reason once.
+fn unlimited(unset: &[Unset]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for Unset { limit, why } in unset {
+        match reasons.iter_mut().find(|(other, _)| other == why) {
+            Some((_, limits)) => limits.push(limit),
+            None => reasons.push((why, vec![limit])),
+        }
+    }
+    let told = reasons.iter().map(|(why, limits)| format!("{} ({why})", limits.join(" and ")));
+    format!("going on without a limit of {}", told.collect::<Vec<_>>().join(", and of "))
 }
 
 /// Part of a stack of layers that becomes one directory.

@@ -190,7 +190,7 @@ pub(crate) struct BuildArgs {
     /// Show RUN steps a directory or file of this machine; what is in it is no part of the cache (repeatable)
     #[arg(short, long, value_name = "PATH:TARGET[:ro]")]
     pub(crate) volume: Vec<String>,
-    /// Network of RUN steps: default, host or none
+    /// Network of RUN steps: default (the host's), host (also for RUN --network=host), none, or pasta (one of its own that leads outside)
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub(crate) network: String,
     /// A line for /etc/hosts of RUN steps: NAME:ADDRESS (repeatable)
@@ -205,6 +205,9 @@ pub(crate) struct BuildArgs {
     /// Limit of RUN steps: NAME=SOFT[:HARD] (repeatable)
     #[arg(long, value_name = "LIMIT")]
     pub(crate) ulimit: Vec<String>,
+    /// What each RUN step may use; no part of the cache
+    #[command(flatten)]
+    pub(crate) limits: crate::limits::LimitArgs,
     /// How many steps may run at once
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) jobs: usize,

@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod human;
 mod image;
+mod limits;
 mod output;
 mod progress;
 mod render;

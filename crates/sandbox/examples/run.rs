@@ -98,6 +98,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             mounts: Vec::new(),
             shm_size: 64 << 20,
             rlimits: Vec::new(),
+            limits: sandbox::Limits::default(),
             stdio: Stdio::Pipes,
         };
         let mut running = sandbox::spawn(step)?;

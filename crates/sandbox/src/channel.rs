@@ -29,6 +29,8 @@ pub(crate) enum Report {
     View,
     /// Our end of the terminal comes with this.
     Pty,
+    /// A control group could not be joined.
+    NoGroup { path: String, errno: i32 },
     /// The command is executed now.
     Execute,
     /// The step cannot go on.

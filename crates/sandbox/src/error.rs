@@ -12,6 +12,8 @@ pub enum Stage {
     Fuse,
     /// Making namespaces.
     Namespaces,
+    /// A network of its own that leads outside.
+    Network,
     /// Mounting the overlay.
     Overlay,
     /// Any other mount.
@@ -110,6 +112,12 @@ impl SandboxError {
             (Stage::Namespaces, libc::ENOSPC | libc::EUSERS) => {
                 "the limit of namespaces is reached: see the sysctls user.max_mnt_namespaces and user.max_pid_namespaces"
             }
+            (Stage::Network, libc::ENOENT) => {
+                "--network=pasta needs the program pasta (Debian, Ubuntu and Fedora: package passt); --network=host does without"
+            }
+            (Stage::Network, _) => {
+                "pasta needs /dev/net/tun (in a container: --device /dev/net/tun) and an interface that leads outside"
+            }
             (Stage::Overlay, libc::ENODEV) => "load the kernel module with `modprobe overlay`",
             (Stage::Overlay, libc::EINVAL | libc::EOPNOTSUPP) => {
                 "overlayfs needs a store on ext4, xfs, btrfs or tmpfs; on overlayfs itself (inside a container), NFS and FUSE it does \
@@ -152,6 +160,7 @@ mod tests {
         assert!(!fuse.to_string().contains("No such file"), "Display does not repeat the source");
         assert!(setup(Stage::Overlay, libc::EINVAL).hint().unwrap().contains("--root"));
         assert!(setup(Stage::Namespaces, libc::EPERM).hint().unwrap().contains("--privileged"));
+        assert!(setup(Stage::Network, libc::ENOENT).hint().unwrap().contains("passt"));
         assert!(setup(Stage::Process, libc::EIO).hint().is_none());
     }
 }

@@ -8,6 +8,7 @@
 //! docs/sandbox.md is the normative description of what a step gets and what it is kept from.
 
 mod caps;
+mod cgroup;
 mod channel;
 mod error;
 mod exe;
@@ -26,6 +27,7 @@ mod targets;
 pub mod userns;
 mod view;
 
+pub use cgroup::{Hits, Limits, Unset, sweep as sweep_groups};
 pub use error::{SandboxError, Stage};
 pub use files::{FilesError, is_plain, write_layer, write_tree};
 #[cfg(feature = "fuzz")]

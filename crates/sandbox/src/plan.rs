@@ -17,6 +17,9 @@ pub(crate) const STAGE: &str = "mnt";
 /// Place of the step's root below [`STAGE`].
 pub(crate) const ROOT: &str = "root";
 
+/// Where a step with pasta asks for names: of the link-local network, so nobody else's.
+pub(crate) const NAMESERVER: &str = "169.254.1.1";
+
 /// Paths that a sandboxed step sees empty (runtime-spec's masked paths; BuildKit's list).
 const MASKED: [&str; 11] = [
     "/proc/acpi",
@@ -55,8 +58,12 @@ pub(crate) struct Plan {
     /// The scratch directory; relative paths of operations start there.
     #[serde(with = "latin1")]
     pub(crate) scratch: Vec<u8>,
-    /// Whether the step has a network namespace of its own, with nothing but loopback.
+    /// Whether the step has a network namespace of its own.
     pub(crate) own_network: bool,
+    /// Whether that is connected with the host's by pasta.
+    pub(crate) pasta: bool,
+    /// Control groups to join, as directories of the host.
+    pub(crate) groups: Vec<String>,
     pub(crate) hostname: String,
     /// Names below [`STAGE`] on which the views are mounted; they are served by the parent.
     pub(crate) views: Vec<String>,
@@ -241,7 +248,9 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
     let capabilities = sandboxed.then_some(caps::DEFAULT & capable);
     let plan = Plan {
         scratch: step.scratch.as_os_str().as_bytes().to_vec(),
-        own_network: step.network == Network::None,
+        own_network: step.network != Network::Host,
+        pasta: step.network == Network::Pasta,
+        groups: Vec::new(),
         hostname: step.hostname.clone(),
         views: b.views,
         links: b.links,
@@ -267,6 +276,24 @@ pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
         uppers: b.uppers,
         sockets: b.sockets,
     })
+}
+
+/// /etc/resolv.conf of a step: with pasta its resolver first, and none that listens on the host's loopback.
+fn resolv_conf(step: &Step) -> Vec<u8> {
+    if step.network != Network::Pasta {
+        return step.resolv_conf.clone();
+    }
+    let text = String::from_utf8_lossy(&step.resolv_conf);
+    let server = |line: &str| line.split_whitespace().next() == Some("nameserver");
+    let loopback = |line: &str| {
+        let address = line.split_whitespace().nth(1).unwrap_or_default();
+        address.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
+    };
+    let kept = text.lines().filter(|l| !(server(l) && loopback(l)));
+    std::iter::once(format!("nameserver {NAMESERVER}").as_str())
+        .chain(kept)
+        .flat_map(|l| [l.as_bytes(), b"\n"].concat())
+        .collect()
 }
 
 /// Users and groups that do not exist here are root: with one user only that is all that there is.
@@ -433,7 +460,7 @@ impl Builder {
             if sandboxed { &[NoSuid, NoDev, NoExec, ReadOnly] } else { &[NoSuid, NoDev, NoExec] };
         self.file_system("sysfs", "/sys", sys, "")?;
         self.ops.push(Op::Cgroup { readonly: sandboxed });
-        self.file(b"/etc/resolv.conf", &step.resolv_conf, (0o644, 0, 0))?;
+        self.file(b"/etc/resolv.conf", &resolv_conf(step), (0o644, 0, 0))?;
         self.file(b"/etc/hosts", &step.etc_hosts, (0o644, 0, 0))
     }
 

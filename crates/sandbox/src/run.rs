@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::net::Shutdown;
 
+use crate::cgroup::{self, Groups, Hits, Unset};
 use crate::channel::{self, Order, Report};
 use crate::error::SandboxError;
 use crate::files::{self, Baseline, FilesError};
@@ -75,6 +76,8 @@ pub struct Outcome {
     /// Paths (from the root, no leading slash) that were shown as mount targets without being in the tree. If `upper` has one of
     /// them as an empty directory, it is a trace of the mount and not of the step.
     pub stubs: Vec<Vec<u8>>,
+    /// The limits that it met.
+    pub hits: Hits,
     /// What it cost.
     pub stats: Stats,
 }
@@ -88,6 +91,9 @@ pub struct Running {
     pub stderr: Option<PipeReader>,
     /// Our end of the terminal, with [`Stdio::Pty`].
     pub pty: Option<OwnedFd>,
+    /// The limits of [`Step::limits`] that are not in force.
+    pub unset: Vec<Unset>,
+    groups: Groups,
     socket: Arc<OwnedFd>,
     servers: Vec<Arc<Server>>,
     remains: Remains,
@@ -196,6 +202,7 @@ impl Running {
                 .collect(),
             upper: std::mem::take(&mut self.upper),
             stubs: std::mem::take(&mut self.stubs),
+            hits: self.groups.hits(),
             stats,
         })
     }
@@ -211,6 +218,8 @@ impl Drop for Running {
                 Ok(Some(_)) => {}
             }
         }
+        // Nothing runs in them any more.
+        drop(std::mem::take(&mut self.groups));
         bury(std::mem::take(&mut self.remains));
     }
 }
@@ -258,6 +267,15 @@ fn wait_for(remains: Remains) {
     }
 }
 
+/// Makes the step's control groups; what a killed process left of such goes first, once.
+fn limit(step: &Step, plan: &mut plan::Plan) -> (Groups, Vec<Unset>) {
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    SWEPT.call_once(cgroup::sweep);
+    let (groups, unset) = Groups::make(&step.limits);
+    plan.groups = groups.paths().iter().map(|p| p.to_string_lossy().into_owned()).collect();
+    (groups, unset)
+}
+
 /// Starts a step. Returns when its command is about to be executed; a command that cannot be executed is an error of [`Running::wait`].
 pub fn spawn(step: Step) -> Result<Running, SandboxError> {
     let started = Instant::now();
@@ -287,7 +305,8 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
     drop(command);
     let mut remains = Burial(Remains { child: Some(child), threads: Vec::new() });
     let capable = rustix::thread::capabilities(None).map_or(0, |c| c.permitted.bits());
-    let Planned { plan, views, stubs, fills, uppers, sockets } = plan::make(&step, capable)?;
+    let Planned { mut plan, views, stubs, fills, uppers, sockets } = plan::make(&step, capable)?;
+    let (groups, mut unset) = limit(&step, &mut plan);
     let upper = prepare(&step.scratch, &uppers, &views)?;
     let baseline = fill(&step, &fills, &views, &stubs)?;
     let forwarders = forward(&step, &sockets)?;
@@ -316,6 +335,10 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
                     .ok_or_else(|| SandboxError::Lost("it has more views than planned".into()))?;
                 servers.push(serve(view, device, servers.is_empty(), &mut remains.0.threads)?);
             }
+            Some((Report::NoGroup { path, errno }, _)) => {
+                let error = io::Error::from_raw_os_error(errno);
+                unset.push(Unset { limit: "its resources", why: format!("cannot join {path}: {error}") });
+            }
             Some((Report::Pty, Some(master))) => pty = Some(master),
             Some((Report::Execute, _)) => break,
             Some((Report::Failed(failure), _)) => return Err(setup_error(failure)),
@@ -329,6 +352,8 @@ pub fn spawn(step: Step) -> Result<Running, SandboxError> {
         stdout,
         stderr,
         pty,
+        unset,
+        groups,
         socket: Arc::new(ours),
         servers,
         remains: remains.release(),

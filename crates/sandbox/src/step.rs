@@ -8,6 +8,8 @@ use oci::tree::Id;
 use oci::{Content, Tree};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Limits;
+
 /// One step: a command and everything that it gets.
 #[derive(Clone)]
 pub struct Step {
@@ -43,6 +45,8 @@ pub struct Step {
     pub shm_size: u64,
     /// Limits to set; others are inherited.
     pub rlimits: Vec<Rlimit>,
+    /// What it may use, with all its processes. Where that cannot be limited, it runs without, and [`crate::Running::unset`] says so.
+    pub limits: Limits,
     /// Where its standard streams go.
     pub stdio: Stdio,
 }
@@ -90,6 +94,8 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+    /// One of its own, which the program pasta connects with the host's: nothing of the host's loopback is in it.
+    Pasta,
 }
 
 /// Confinement of a step.

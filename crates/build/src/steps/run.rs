@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dockerfile::mount::{Kind as MountKind, Sharing};
 use oci::tree::{Id, ROOT};
 use oci::{Content, Digest, Hasher, Tree};
-use sandbox::{Bits, Exit, Mount, MountSource, Network, Security, Stdio};
+use sandbox::{Bits, Exit, Hits, Mount, MountSource, Network, Security, Stdio};
 use serde_json::{Map, Value, json};
 
 use crate::cachemount::{self, Seed, Wait, Wanted};
@@ -106,10 +106,6 @@ impl<'p> PreparedRun<'p> {
     ) -> Result<PreparedRun<'p>, BuildError> {
         let line = step.lines.map(|l| l.0);
         let insecure = !matches!(run.security.as_deref(), None | Some("sandbox"));
-        let network = match (run.network.as_deref(), solver.options.network) {
-            (Some("none"), _) | (None | Some("default"), NetworkMode::None) => NetworkMode::None,
-            _ => NetworkMode::Host,
-        };
         let mut mounts = Vec::new();
         let mut described = Vec::new();
         let mut bound = None;
@@ -142,7 +138,7 @@ impl<'p> PreparedRun<'p> {
         inputs.insert("env".into(), Value::Object(env));
         inputs.insert("cwd".into(), json!(run.cwd));
         inputs.insert("user".into(), json!(run.user));
-        inputs.insert("network".into(), json!(if network == NetworkMode::None { "none" } else { "host" }));
+        inputs.insert("network".into(), json!(network(run, solver.options).name()));
         inputs.insert("security".into(), json!(if insecure { "insecure" } else { "sandbox" }));
         inputs.insert("platform".into(), json!(stage.platform.to_string()));
         inputs.insert("hostname".into(), json!(o.hostname));
@@ -261,7 +257,11 @@ impl<'p> PreparedRun<'p> {
             hostname: options.hostname.clone(),
             etc_hosts: hosts(&options.hostname, &options.hosts),
             resolv_conf: options.resolv_conf.clone(),
-            network: if self.network_none(solver) { Network::None } else { Network::Host },
+            network: match network(run, options) {
+                NetworkMode::None => Network::None,
+                NetworkMode::Host => Network::Host,
+                NetworkMode::Pasta => Network::Pasta,
+            },
             security: if run.security.as_deref() == Some("insecure") {
                 Security::Insecure
             } else {
@@ -270,6 +270,7 @@ impl<'p> PreparedRun<'p> {
             mounts,
             shm_size: options.shm_size,
             rlimits: options.ulimits.clone(),
+            limits: options.limits.clone(),
             stdio,
         };
         Ok(Entered { step, who: who_text, secrets, caches, agents, loan, scratch })
@@ -283,7 +284,7 @@ impl<'p> PreparedRun<'p> {
             return Err(BuildError::Interrupted);
         }
         let command = || self.run.args.join(" ");
-        let warn = |text| solver.listener.event(Event::Warning { text, line: None });
+        let warn = |_, text| solver.listener.event(Event::Warning { text, line: None });
         let started = solver.views.spawn(solver.store, &step, parent.layers(), &warn);
         let mut running = started.map_err(|e| match e {
             BuildError::Sandbox(e) => not_run(e, command()),
@@ -308,7 +309,7 @@ impl<'p> PreparedRun<'p> {
             return Err(BuildError::Interrupted);
         }
         let outcome = outcome.map_err(|e| not_run(e, command()))?;
-        if let Some((end, code)) = failure(outcome.exit) {
+        if let Some((end, code)) = failure(outcome.exit, outcome.hits) {
             if solver.options.keep_failed {
                 // What it wrote is wanted, but that it failed is what must be told.
                 if let Ok(layer) = written(solver, &outcome, &tree) {
@@ -362,14 +363,6 @@ impl<'p> PreparedRun<'p> {
                 help: Some(format!("give it with --ssh {id}")),
             }),
             agent => Ok(agent.map(PathBuf::as_path)),
-        }
-    }
-
-    fn network_none(&self, solver: &Solver<'_>) -> bool {
-        match self.run.network.as_deref() {
-            Some("none") => true,
-            Some("host") => false,
-            _ => solver.options.network == NetworkMode::None,
         }
     }
 
@@ -446,7 +439,7 @@ impl<'p> PreparedRun<'p> {
     /// What the step was given that is part of no tree: see [`observe::Recorded::outside`].
     fn outside(&self, solver: &Solver<'_>) -> Vec<String> {
         let mut out = Vec::new();
-        if !self.network_none(solver) {
+        if network(self.run, solver.options) != NetworkMode::None {
             out.push("network".to_owned());
         }
         for (target, source) in &self.mounts {
@@ -462,6 +455,15 @@ impl<'p> PreparedRun<'p> {
             }
         }
         out
+    }
+}
+
+/// What network a step gets: its own choice, else that of the build.
+fn network(run: &Run, options: &Options) -> NetworkMode {
+    match run.network.as_deref() {
+        Some("none") => NetworkMode::None,
+        Some("host") => NetworkMode::Host,
+        _ => options.network,
     }
 }
 
@@ -639,21 +641,31 @@ fn not_run(e: sandbox::SandboxError, command: String) -> BuildError {
 }
 
 /// Text and code of an end that is a failure.
-fn failure(exit: Exit) -> Option<(String, i32)> {
-    match exit {
-        Exit::Code(0) => None,
-        Exit::Code(n) => Some((format!("exit code: {n}"), n)),
+fn failure(exit: Exit, hits: Hits) -> Option<(String, i32)> {
+    let (mut end, code) = match exit {
+        Exit::Code(0) => return None,
+        Exit::Code(n) => (format!("exit code: {n}"), n),
         Exit::Signal(n) => {
             let name = match n {
                 6 => "SIGABRT".to_owned(),
+                9 if hits.memory => "SIGKILL".to_owned(),
                 9 => "SIGKILL (out of memory?)".to_owned(),
                 11 => "SIGSEGV".to_owned(),
                 15 => "SIGTERM".to_owned(),
                 n => format!("signal {n}"),
             };
-            Some((format!("killed by {name}"), 128 + n))
+            (format!("killed by {name}"), 128 + n)
         }
+    };
+    if hits.memory {
+        end.push_str(
+            "; the kernel killed a process, since the step wanted more memory than --memory gives it",
+        );
     }
+    if hits.pids {
+        end.push_str("; it had as many processes as --pids-limit allows, and could start no more");
+    }
+    Some((end, code))
 }
 
 /// The last part of a step's output.

@@ -101,6 +101,8 @@ fn what_counts_for_a_run() {
         ("secret", |o| drop(o.secrets.insert("s".into(), Secret::Bytes(b"pw".to_vec()))), "cached"),
         ("proxy", |o| drop(o.choices.build_args.insert("HTTP_PROXY".into(), "p".into())), "cached"),
         ("jobs", |o| o.jobs = 1, "cached"),
+        ("memory", |o| o.limits.memory = Some(1 << 30), "cached"),
+        ("pids", |o| o.limits.pids = Some(1000), "cached"),
         ("label", |o| o.choices.labels.push(("a".into(), "b".into())), "cached"),
         ("hostname", |o| o.hostname = "other".into(), "ran"),
         ("hosts", |o| o.hosts.push(("h".into(), "192.0.2.1".into())), "ran"),

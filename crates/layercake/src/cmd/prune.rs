@@ -125,6 +125,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &PruneArgs) -> Result<ExitCode, C
             return Ok(ExitCode::SUCCESS);
         }
     }
+    sandbox::sweep_groups();
     let freed = store.gc(&policy, false)?;
     if json {
         table::json(&rows(&freed));

@@ -16,7 +16,8 @@ use crate::cmd::load::platform;
 use crate::cmd::pull;
 use crate::error::{CommandError, Kind};
 use crate::image::{self, Image};
-use crate::{context, values};
+use crate::limits::LimitArgs;
+use crate::{context, output, values};
 
 /// `layercake run`
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub(crate) struct RunArgs {
     /// Entry point in place of the image's; empty: none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Network: host or none
+    /// Network: host, none, or pasta (one of its own that leads outside)
     #[arg(long, alias = "net", value_name = "MODE", default_value = "host")]
     network: String,
     /// Host name [default: the beginning of the image's id]
@@ -82,6 +83,9 @@ pub(crate) struct RunArgs {
     /// Limit: NAME=SOFT[:HARD] (repeatable)
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
+    /// What it may use
+    #[command(flatten)]
+    limits: LimitArgs,
     /// When to ask the registry for the image
     #[arg(long, value_enum, default_value = "missing")]
     pull: When,
@@ -122,15 +126,16 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
     let network = match args.network.as_str() {
         "host" => Network::Host,
         "none" => Network::None,
+        "pasta" => Network::Pasta,
         other => {
-            return Err(
-                CommandError::usage(format!("--network {other:?} is not known")).hint("it is host or none")
-            );
+            return Err(CommandError::usage(format!("--network {other:?} is not known"))
+                .hint("it is host, none or pasta"));
         }
     };
     let mounts = options::mounts(&args.volume, &args.tmpfs)?;
     let hosts = args.add_host.iter().map(|h| values::host(h)).collect::<Result<Vec<_>, _>>()?;
     let rlimits = args.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<Vec<_>, _>>()?;
+    let limits = args.limits.limits()?;
     let views = build::Views::new(values::view(args.view.as_deref())?);
     let shm_size = values::bytes("shm-size", &args.shm_size)?;
     let own_env = options::environment(&args.env_file, &args.env)?;
@@ -179,10 +184,16 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
         mounts,
         shm_size,
         rlimits,
+        limits,
         stdio: process::stdio(args.interactive, args.tty),
     };
     // Nobody wants to know of a container what it reads, so another way to show it its files is no loss worth a word.
-    let start = || Ok(views.spawn(&store, &step, &image.record.layers, &|_| ())?);
+    let warn = |what, text: String| {
+        if what == build::Shortfall::Limits {
+            output::note(&format!("warning: {text}"));
+        }
+    };
+    let start = || Ok(views.spawn(&store, &step, &image.record.layers, &warn)?);
     let code = process::run(start, args.interactive, &signals);
     drop(loan);
     code

@@ -94,10 +94,28 @@ impl Outcome {
     }
 }
 
+/// The user that the program is run as, if not by root.
+pub(crate) const USER: u32 = 54321;
+
+/// Makes a place in which that user has a name, a FUSE device and perhaps ranges of others, and becomes it. Nobody else sees it.
+const BECOME_USER: &str = r#"
+set -e
+place=$1 fuse=$2; shift 2
+mount --make-rprivate /
+for file in passwd subuid subgid; do mount --bind "$place/$file" /etc/$file; done
+mount -t tmpfs layercake "$place/dev"
+mknod -m 666 "$place/dev/fuse" c 10 229
+test "$fuse" = yes || chmod 0 "$place/dev/fuse"
+mount --bind "$place/dev/fuse" /dev/fuse
+exec setpriv --reuid=54321 --regid=54321 --clear-groups -- "$@"
+"#;
+
 /// A context, a store, and the program.
 pub(crate) struct Build {
     dir: TempDir,
     flags: Vec<String>,
+    /// Run by an ordinary user, and whether that one may use FUSE.
+    user: Option<bool>,
 }
 
 impl Build {
@@ -122,7 +140,55 @@ impl Build {
         for name in PROGRAMS {
             std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
         }
-        Some(Build { dir, flags: Vec::new() })
+        Some(Build { dir, flags: Vec::new(), user: None })
+    }
+
+    /// The same, with the program run by an ordinary user, who may have a range of users.
+    pub(crate) fn as_user(range: bool) -> Option<Build> {
+        let mut b = Build::new()?;
+        let mut needed = vec!["/usr/bin/unshare", "/usr/bin/setpriv"];
+        if range {
+            needed.extend(["/usr/bin/newuidmap", "/usr/bin/newgidmap"]);
+        }
+        if let Some(missing) = needed.iter().find(|p| !Path::new(p).exists()) {
+            skip(&format!("needs {missing}"));
+            return None;
+        }
+        let made = Command::new("/usr/bin/setpriv")
+            .args(["--reuid=54321", "--regid=54321", "--clear-groups", "unshare", "--user", "true"])
+            .output();
+        if !made.is_ok_and(|o| o.status.success()) {
+            skip("ordinary users may not make user namespaces here");
+            return None;
+        }
+        let place = b.path("place");
+        std::fs::create_dir_all(place.join("dev")).unwrap();
+        let ranges = if range { "tester:200000:65536\n" } else { "" };
+        std::fs::write(
+            place.join("passwd"),
+            format!("root:x:0:0::/:/bin/sh\ntester:x:{USER}:{USER}::/:/bin/sh\n"),
+        )
+        .unwrap();
+        std::fs::write(place.join("subuid"), ranges).unwrap();
+        std::fs::write(place.join("subgid"), ranges).unwrap();
+        // The one of the tests may lie where only its owner can go.
+        std::fs::copy(env!("CARGO_BIN_EXE_layercake"), b.path("layercake")).unwrap();
+        std::os::unix::fs::chown(b.dir.path(), Some(USER), Some(USER)).unwrap();
+        b.user = Some(true);
+        Some(b)
+    }
+
+    /// That user may not use FUSE.
+    pub(crate) fn without_fuse(&mut self) {
+        self.user = Some(false);
+    }
+
+    fn program(&self) -> Command {
+        let Some(fuse) = self.user else { return Command::new(env!("CARGO_BIN_EXE_layercake")) };
+        let mut c = Command::new("/usr/bin/unshare");
+        c.args(["--mount", "/bin/sh", "-c", BECOME_USER, "sh"]).arg(self.path("place"));
+        c.arg(if fuse { "yes" } else { "no" }).arg(self.path("layercake"));
+        c
     }
 
     /// A second store.
@@ -178,7 +244,7 @@ impl Build {
 
     /// The program with these words, on this store, and with nothing of the user's settings.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut c = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        let mut c = self.program();
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name == "LAYERCAKE_VIEW" {

@@ -5,6 +5,7 @@
 //! thread, so that fork and unshare do what they say.
 
 mod mounts;
+mod pasta;
 mod process;
 
 use std::io;
@@ -15,6 +16,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::UnshareFlags;
 
+use self::pasta::Pasta;
+use crate::cgroup::inside::{Removal, join};
 use crate::channel::{self, Failure, Order, Report};
 use crate::error::Stage;
 use crate::plan::Plan;
@@ -60,16 +63,19 @@ fn run(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> Done<()> {
     if plan.own_network {
         namespaces |= UnshareFlags::NEWNET;
     }
-    if mounts::unified_cgroups() {
-        namespaces |= UnshareFlags::NEWCGROUP;
-    }
+    let groups = Removal::of(&plan.groups);
+    let pasta = plan.pasta.then(Pasta::prepare).transpose()?;
     unshare(namespaces).doing(Stage::Namespaces, || "make namespaces".into())?;
+    if let Some(pasta) = &pasta {
+        pasta.connect(socket)?;
+    }
     match sys::fork().doing(Stage::Process, || "start the step's process".into())? {
         Forked::Parent(step) => {
             drop((plan, stdin));
-            supervise(step, socket)
+            supervise(step, socket, &groups, pasta)
         }
         Forked::Child => {
+            drop((groups, pasta));
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             let (report, failed) = match become_step(plan, stdin, socket) {
                 Ok(process::Refused { why, code }) => (Report::NoCommand { why, code }, code),
@@ -90,13 +96,23 @@ fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
 /// Returns only if the command cannot be executed.
 fn become_step(plan: Plan, stdin: Option<OwnedFd>, socket: &OwnedFd) -> Done<process::Refused> {
     let _ = rustix::process::setsid();
+    for path in &plan.groups {
+        if let Err(e) = join(path) {
+            let report = Report::NoGroup { path: path.clone(), errno: e.raw_os_error() };
+            channel::send(socket, &report, None).doing(Stage::Process, || "report".into())?;
+        }
+    }
+    if mounts::unified_cgroups() {
+        // After joining, so that the step's own group is the root of what it sees.
+        unshare(UnshareFlags::NEWCGROUP).doing(Stage::Namespaces, || "make namespaces".into())?;
+    }
     rustix::process::umask(rustix::fs::Mode::empty());
     mounts::build(&plan, socket)?;
     process::execute(plan, stdin, socket)
 }
 
 /// Waits for the step, and tells the parent how it ended. Returns when nothing of it runs any more.
-fn supervise(step: Pid, socket: &OwnedFd) -> Done<()> {
+fn supervise(step: Pid, socket: &OwnedFd, groups: &Removal, pasta: Option<Pasta>) -> Done<()> {
     // Whoever reads the step's output waits until nobody holds the pipes.
     let release = || -> Result<(), Errno> {
         let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
@@ -111,8 +127,16 @@ fn supervise(step: Pid, socket: &OwnedFd) -> Done<()> {
     }
     // Process 1 ends after all others of its namespace are dead.
     let ended = sys::wait(step).doing(Stage::Process, || "wait for the step".into())?;
+    if let Some(pasta) = pasta {
+        pasta.end();
+    }
     let sys::Ended { status, user, system, max_rss } = ended;
     let _ = channel::send(socket, &Report::Ended { status, user, system, max_rss }, None);
+    if !groups.is_empty() {
+        // The parent looks at them, and removes them; but it may be killed before it does.
+        while matches!(channel::receive::<Order>(socket), Ok(Some(_))) {}
+        groups.remove();
+    }
     Ok(())
 }
 

@@ -24,6 +24,7 @@ fn step() -> Step {
         mounts: Vec::new(),
         shm_size: 65536,
         rlimits: Vec::new(),
+        limits: crate::Limits::default(),
         stdio: Stdio::Pipes,
     }
 }
@@ -91,6 +92,8 @@ fn guards() -> Vec<Op> {
 fn the_plan_of_a_plain_step() {
     let planned = plan(|_| {});
     let expected = Plan {
+        groups: Vec::new(),
+        pasta: false,
         scratch: b"/scratch".to_vec(),
         own_network: true,
         hostname: "host".into(),

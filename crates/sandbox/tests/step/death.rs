@@ -8,6 +8,7 @@ use sandbox::Exit;
 
 use crate::Case;
 use crate::kit::Builder;
+use crate::limits;
 
 pub(crate) const CASES: &[Case] = &[
     ("a_step_can_be_killed_from_another_thread", a_step_can_be_killed_from_another_thread),
@@ -29,7 +30,7 @@ fn contains(text: &[u8], mark: &str) -> bool {
 }
 
 /// Processes of steps that have `mark` in their arguments.
-fn processes(mark: &str) -> Vec<PathBuf> {
+pub(crate) fn processes(mark: &str) -> Vec<PathBuf> {
     others("cmdline").into_iter().filter(|(_, text)| contains(text, mark)).map(|(p, _)| p).collect()
 }
 
@@ -40,7 +41,7 @@ fn remains(mark: &str) -> Vec<PathBuf> {
 }
 
 /// Nothing of the step is left, at the latest after a moment in which the kernel takes things down.
-fn assert_gone(mark: &str) {
+pub(crate) fn assert_gone(mark: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !remains(mark).is_empty() {
         assert!(Instant::now() < deadline, "still there: {:?}", remains(mark));
@@ -52,7 +53,7 @@ fn mark(n: u32) -> String {
     format!("mark-{}-{n}", std::process::id())
 }
 
-fn wait_for_line(from: impl Read, line: &str) {
+pub(crate) fn wait_for_line(from: impl Read, line: &str) {
     assert!(BufReader::new(from).lines().any(|l| l.expect("text") == line), "the line {line:?} comes");
 }
 
@@ -105,7 +106,8 @@ fn a_dropped_step_is_gone() {
 pub(crate) fn parent(args: &[String]) {
     // What is left behind is another program by the time that the line comes.
     let ops = ["leave-behind", ":", "pid", ":", "read", &args[0], ":", "sleep"];
-    let (mut running, scratch) = Builder::new().step(&ops).spawn();
+    let limits = sandbox::Limits { pids: Some(100), ..sandbox::Limits::default() };
+    let (mut running, scratch) = Builder::new().step(&ops).change(|s| s.limits = limits).spawn();
     wait_for_line(running.stdout.take().expect("a pipe"), "1");
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{}", scratch.path().display());
@@ -134,8 +136,12 @@ fn nothing_survives_a_killed_parent() {
     let place = place.trim();
     assert!(Path::new(place).join("upper").is_dir());
     assert_eq!(processes(&mark).len(), 2, "the parent and the probe");
+    let group = limits::group_to_watch(&mark);
     drop(parent);
     assert_gone(&mark);
+    if let Some(group) = group {
+        limits::assert_group_gone(&group);
+    }
     assert_gone(place);
     std::fs::remove_dir_all(place).expect("nothing holds the scratch directory");
 }

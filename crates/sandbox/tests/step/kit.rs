@@ -25,6 +25,11 @@ pub(crate) fn use_way(number: usize) {
     WAY.store(number, Ordering::Relaxed);
 }
 
+/// The number of the way that is used now.
+pub(crate) fn way() -> usize {
+    WAY.load(Ordering::Relaxed)
+}
+
 /// Whether it is seen what a step reads.
 pub(crate) fn observed() -> bool {
     WAY.load(Ordering::Relaxed) == 0
@@ -142,6 +147,7 @@ impl Builder {
             mounts: Vec::new(),
             shm_size: 1 << 20,
             rlimits: Vec::new(),
+            limits: sandbox::Limits::default(),
             stdio: Stdio::Pipes,
         };
         Case { step, scratch }

@@ -5,7 +5,9 @@
 mod cases;
 mod death;
 mod kit;
+mod limits;
 mod mounts;
+mod network;
 mod probe;
 mod rootless;
 
@@ -20,13 +22,14 @@ fn main() {
         Some(sandbox::INIT_ARG) => sandbox::init_main([]),
         Some("probe") => return probe::main(&args[2..]),
         Some("parent") => return death::parent(&args[2..]),
+        Some("network") => return network::main(&args[2..]),
         Some("rootless") => return rootless::main(&args[2..]),
         // Executed as the interpreter of this script: see `cases::the_executable_cannot_be_written`.
         Some("/script") => return probe::main(&["exe-flags".into()]),
         _ => {}
     }
     let mut out = std::io::stdout();
-    let cases = [cases::CASES, mounts::CASES, death::CASES].concat();
+    let cases = [cases::CASES, mounts::CASES, limits::CASES, network::CASES, death::CASES].concat();
     let ways = kit::WAYS.iter().enumerate();
     let mut all: Vec<(String, Box<dyn Fn() + std::panic::RefUnwindSafe>)> = Vec::new();
     for (n, way) in ways {

@@ -171,6 +171,31 @@ fn run(op: &[&str]) -> io::Result<String> {
             let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
             std::net::TcpStream::connect(listener.local_addr()?).map(|_| "ok".into())
         }
+        ["tcp", address, port] => {
+            let to = (*address, port.parse().map_err(io::Error::other)?);
+            let to = std::net::ToSocketAddrs::to_socket_addrs(&to)?.next().ok_or(io::ErrorKind::NotFound)?;
+            let mut s = std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_millis(500))?;
+            let mut text = String::new();
+            s.read_to_string(&mut text)?;
+            Ok(text)
+        }
+        ["abstract", name] => {
+            use std::os::linux::net::SocketAddrExt;
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            std::os::unix::net::UnixStream::connect_addr(&address).map(|_| "ok".into())
+        }
+        ["ask-resolver"] => {
+            let text = fs::read_to_string("/etc/resolv.conf")?;
+            let server = text.lines().find_map(|l| l.strip_prefix("nameserver ")).unwrap_or_default();
+            let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+            // Connected, so that a refusal is heard of.
+            socket.connect((server, 53))?;
+            socket.send(&[1; 20])?;
+            let mut answer = [0u8; 64];
+            let n = socket.recv(&mut answer)?;
+            Ok(String::from_utf8_lossy(&answer[..n]).into_owned())
+        }
         ["connect", path] => {
             let mut s = std::os::unix::net::UnixStream::connect(path)?;
             s.write_all(b"hello")?;
@@ -267,6 +292,31 @@ fn run(op: &[&str]) -> io::Result<String> {
                 .stderr(std::process::Stdio::null())
                 .spawn()?;
             Ok(exe.display().to_string())
+        }
+        ["children", count] => {
+            let exe = || std::process::Command::new("/proc/self/exe").args(["probe", "sleep"]).spawn();
+            let (mut children, mut end) = (Vec::new(), "ok".to_owned());
+            for _ in 0..count.parse().map_err(io::Error::other)? {
+                match exe() {
+                    Ok(child) => children.push(child),
+                    Err(e) => {
+                        end = format!("errno {}", e.raw_os_error().unwrap_or(0));
+                        break;
+                    }
+                }
+            }
+            let text = format!("{} and then {end}", children.len());
+            for mut child in children {
+                child.kill()?;
+                child.wait()?;
+            }
+            Ok(text)
+        }
+        ["take-memory", mib] => {
+            let mib: usize = mib.parse().map_err(io::Error::other)?;
+            // Written to, or the kernel gives none.
+            let taken = std::hint::black_box(vec![1u8; mib << 20]);
+            Ok(taken.len().to_string())
         }
         ["exit", code] => std::process::exit(code.parse().unwrap_or(1)),
         ["abort"] => std::process::abort(),

@@ -1,6 +1,7 @@
 //! The same tests in a user namespace: this program becomes an ordinary user, or takes a range of users, and enters one.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -41,9 +42,7 @@ pub(crate) fn in_namespace(user: &str, way: usize) {
 /// The process that enters the namespace: `USER WAY`.
 pub(crate) fn main(args: &[String]) {
     let (user, way) = (args[0].as_str(), args[1].parse().expect("a number"));
-    if way == 0 {
-        open_fuse();
-    }
+    open_devices();
     let range = vec![(0, 100_000, 65536)];
     let entered = if user == "a_range" {
         userns::enter(Ok(&Maps { users: range.clone(), groups: range }))
@@ -71,7 +70,14 @@ pub(crate) fn main(args: &[String]) {
         return;
     }
     kit::use_way(way);
-    let cases = [crate::cases::CASES, crate::mounts::CASES, crate::death::CASES].concat();
+    let cases = [
+        crate::cases::CASES,
+        crate::mounts::CASES,
+        crate::limits::CASES,
+        crate::network::CASES,
+        crate::death::CASES,
+    ]
+    .concat();
     let holds = |name: &str| !OTHERWISE.iter().any(|(u, n, _)| *n == name && (u.is_empty() || *u == user));
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, case) in cases.into_iter().filter(|(name, _)| holds(name)) {
@@ -86,8 +92,8 @@ pub(crate) fn main(args: &[String]) {
     }
 }
 
-/// Where only root may use FUSE: a device that everybody may, for this process and those that it starts.
-fn open_fuse() {
+/// Where only root may use FUSE and tunnels: devices that everybody may, for this process and those that it starts.
+fn open_devices() {
     #[allow(unsafe_code)]
     // SAFETY: CLONE_FILES, the one flag that could pull descriptors away from under others, is not among the flags.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.expect("root may");
@@ -95,11 +101,15 @@ fn open_fuse() {
     rustix::mount::mount_change("/", private).expect("root may");
     let dir = tempfile::tempdir().expect("a directory");
     rustix::mount::mount("layercake", dir.path(), "tmpfs", MountFlags::empty(), c"").expect("root may");
-    let node = dir.path().join("fuse");
-    let number = rustix::fs::makedev(10, 229);
-    rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)
-        .expect("root may");
-    rustix::fs::chmod(&node, Mode::from_raw_mode(0o666)).expect("root may");
-    rustix::mount::mount_bind(&node, "/dev/fuse").expect("there is one");
+    for (place, minor) in
+        [("/dev/fuse", 229), ("/dev/net/tun", 200)].into_iter().filter(|(p, _)| Path::new(p).exists())
+    {
+        let node = dir.path().join(minor.to_string());
+        let number = rustix::fs::makedev(10, minor);
+        rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)
+            .expect("root may");
+        rustix::fs::chmod(&node, Mode::from_raw_mode(0o666)).expect("root may");
+        rustix::mount::mount_bind(&node, place).expect("there is one");
+    }
     rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).expect("it was mounted");
 }

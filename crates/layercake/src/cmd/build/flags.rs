@@ -160,9 +160,10 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
             NetworkMode::Host
         }
         "none" => NetworkMode::None,
+        "pasta" => NetworkMode::Pasta,
         other => {
             return Err(CommandError::usage(format!("--network {other:?} is not known"))
-                .hint("it is one of default, host, none"));
+                .hint("it is one of default, host, none, pasta"));
         }
     };
     for h in &args.add_host {
@@ -187,6 +188,7 @@ pub(crate) fn options(args: &BuildArgs) -> Result<Options, CommandError> {
     for u in &args.ulimit {
         o.ulimits.push(values::ulimit(u)?);
     }
+    o.limits = args.limits.limits()?;
     if let Some(h) = o.choices.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
         o.hostname = h.clone();
     }

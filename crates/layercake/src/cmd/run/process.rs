@@ -167,7 +167,16 @@ pub(crate) fn run(
         None => running.wait(),
     };
     signals.end();
-    Ok(match outcome?.exit {
+    let outcome = outcome?;
+    if outcome.hits.memory {
+        output::note(
+            "the kernel killed a process of the container: it wanted more memory than --memory gives it",
+        );
+    }
+    if outcome.hits.pids {
+        output::note("the container had as many processes as --pids-limit allows, and could start no more");
+    }
+    Ok(match outcome.exit {
         Exit::Code(code) => u8::try_from(code).unwrap_or(255),
         Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
     })
