@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Import(cmd::import::ImportArgs),
     /// Write the files of an image as one tar
     Export(cmd::export::ExportArgs),
+    /// Show the files of an image in a directory, read-only
+    Mount(cmd::mount::MountArgs),
     /// Log in to a registry
     Login(cmd::login::LoginArgs),
     /// Forget the credentials for a registry

@@ -16,6 +16,7 @@ mod files;
 mod fuse;
 mod ids;
 mod init;
+mod mounted;
 mod plan;
 mod run;
 mod seccomp;
@@ -33,6 +34,7 @@ pub use files::{FilesError, is_plain, write_layer, write_tree};
 #[cfg(feature = "fuzz")]
 pub use fuse::played::Played;
 pub use ids::Ids;
+pub use mounted::Mounted;
 pub use run::{Exit, Handle, Outcome, Running, Stats, spawn};
 pub use seen::{Bits, Seen};
 pub use step::{Files, Mount, MountSource, Network, Resource, Rlimit, Security, Stdio, Step, User};

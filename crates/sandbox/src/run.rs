@@ -228,7 +228,7 @@ fn lost() -> SandboxError {
     SandboxError::Lost("its processes ended without a report".into())
 }
 
-fn setup_error(f: channel::Failure) -> SandboxError {
+pub(crate) fn setup_error(f: channel::Failure) -> SandboxError {
     SandboxError::Setup { stage: f.stage, what: f.what, source: io::Error::from_raw_os_error(f.errno) }
 }
 
@@ -387,7 +387,7 @@ impl Drop for Burial {
 }
 
 /// Serves a view with threads that end when its mount does.
-fn serve(
+pub(crate) fn serve(
     view: View,
     device: OwnedFd,
     root: bool,

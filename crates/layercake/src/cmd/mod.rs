@@ -16,6 +16,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod mount;
 mod mounts;
 pub(crate) mod prune;
 pub(crate) mod pull;
@@ -34,7 +35,10 @@ use crate::error::CommandError;
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     if uses_store(&cli.command) {
-        crate::rootless::enter(matches!(cli.command, Command::Build(_) | Command::Run(_)))?;
+        crate::rootless::enter(matches!(
+            cli.command,
+            Command::Build(_) | Command::Run(_) | Command::Mount(_)
+        ))?;
     }
     let root = cli.root;
     match cli.command {
@@ -53,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Load(args) => load::run(root, &args),
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => logout::run(&args),
+        Command::Mount(args) => mount::run(root, &args),
         Command::Prune(args) => prune::run(root, &args),
         Command::Pull(args) => pull::run(root, &args),
         Command::Push(args) => push::run(root, &args),

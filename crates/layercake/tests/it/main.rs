@@ -17,6 +17,7 @@ mod images;
 mod interrupts;
 mod lab;
 mod limits;
+mod mount;
 mod registries;
 mod rootless;
 mod runs;

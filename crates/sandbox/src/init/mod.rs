@@ -16,8 +16,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::UnshareFlags;
 
+pub(crate) use self::mounts::mount_fuse;
 use self::pasta::Pasta;
 use crate::cgroup::inside::{Removal, join};
+
 use crate::channel::{self, Failure, Order, Report};
 use crate::error::Stage;
 use crate::plan::Plan;

@@ -64,16 +64,20 @@ pub(super) fn build(plan: &Plan, socket: &OwnedFd) -> Done<()> {
     rustix::process::chdir("/").doing(Stage::Mounts, || "enter the root".into())
 }
 
-/// Mounts a FUSE file system whose requests come to the returned device.
+/// Shows a view below the stage.
 fn view(at: &str) -> Done<OwnedFd> {
+    rustix::fs::mkdir(at, Mode::from_raw_mode(0o755)).doing(Stage::Mounts, || format!("make {at:?}"))?;
+    mount_fuse(at.as_bytes(), MountFlags::RDONLY | MountFlags::NODEV)
+}
+
+/// Mounts a FUSE file system whose requests come to the returned device.
+pub(crate) fn mount_fuse(at: &[u8], flags: MountFlags) -> Done<OwnedFd> {
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .doing(Stage::Fuse, || "open /dev/fuse".into())?;
-    rustix::fs::mkdir(at, Mode::from_raw_mode(0o755)).doing(Stage::Mounts, || format!("make {at:?}"))?;
     let data = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions\0",
         device.as_raw_fd()
     );
-    let flags = MountFlags::RDONLY | MountFlags::NODEV;
     let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).map_err(|_| Errno::INVAL);
     data.and_then(|data| rustix::mount::mount("layercake", at, "fuse", flags, data))
         .doing(Stage::Fuse, || "mount a FUSE file system".into())?;
