@@ -7,7 +7,6 @@
 //! Files that are not in the memo ([`memo`]) go into the store while they are hashed, so a cold build reads its context once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,10 +18,12 @@ use oci::index::{Attrs, Xattrs};
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
 
-use self::memo::{Known, Memo, Rows};
-use self::walk::{Found, FoundKind, walk};
+use self::beneath::{Root, xattrs_of};
+use self::memo::{Identity, Known, Memo, Rows};
+use self::walk::{Found, FoundKind, identity, walk};
 use crate::copy::clean;
 
+mod beneath;
 mod memo;
 #[cfg(test)]
 mod tests;
@@ -109,7 +110,7 @@ impl Needed {
 #[derive(Debug)]
 pub struct Context {
     /// The directory; none for what was fetched.
-    root: Option<PathBuf>,
+    root: Option<Root>,
     /// What it is called in messages.
     label: String,
     /// When its source was made, if that says so.
@@ -124,20 +125,6 @@ pub struct Context {
     pub hashed: usize,
     /// Number of files.
     pub count: usize,
-}
-
-/// Attributes that belong to a file's meaning, not to this machine.
-fn xattrs_of(path: &Path) -> Xattrs {
-    let mut out = Vec::new();
-    for name in KEPT_XATTRS {
-        // Asked for by name: a listing may be long, and most files have none of these.
-        let mut value = [0u8; 256];
-        if let Ok(len) = rustix::fs::lgetxattr(path, *name, &mut value[..]) {
-            out.push((name.to_vec(), value[..len].to_vec()));
-        }
-    }
-    out.sort();
-    out
 }
 
 /// Reads what is wanted of a directory.
@@ -181,7 +168,7 @@ pub(crate) fn survey(
 ) -> Result<LayerIndex, ContextError> {
     let mut needed = Needed::default();
     needed.everything();
-    let entries = walk(root, &needed, ignore, cancel)?.into_iter().map(|f| Entry {
+    let entries = walk(&Root::open(root)?, &needed, ignore, cancel)?.into_iter().map(|f| Entry {
         path: f.path,
         attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs: Vec::new() },
         kind: match f.kind {
@@ -204,9 +191,10 @@ fn read_with(
     keep: bool,
 ) -> Result<Context, ContextError> {
     let mut rows = Rows::new(Time::now());
-    let found = walk(root, needed, ignore, cancel)?;
+    let root = Root::open(root)?;
+    let found = walk(&root, needed, ignore, cancel)?;
     let memo = memo_name.map(|name| Memo::load(store, name)).unwrap_or_default();
-    let digests = digest_all(store, root, &found, &memo, cancel, keep)?;
+    let digests = digest_all(store, &root, &found, &memo, cancel, keep)?;
     let remembered = memo.len();
     drop(memo);
     rows.reserve(remembered);
@@ -215,11 +203,11 @@ fn read_with(
     let mut first: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let (mut count, mut hashed) = (0, 0);
     for (f, digested) in found.into_iter().zip(digests) {
-        let xattrs = match (&f.kind, &digested) {
-            // A link cannot have those that are kept.
-            (FoundKind::Other(k), _) if matches!(**k, Kind::Symlink { .. }) => Vec::new(),
-            (_, Some(Digested { known: Known { has_xattrs: false, .. }, fresh: false, .. })) => Vec::new(),
-            _ => xattrs_of(&root.join(OsStr::from_bytes(&f.path))),
+        let xattrs = match &digested {
+            Some(Digested { fresh: Some(fresh), .. }) => fresh.xattrs.clone(),
+            Some(Digested { known: Known { has_xattrs: true, .. }, .. }) => root.xattrs(&f.path),
+            // Of what is neither file nor directory, nothing that is kept means anything.
+            _ => f.xattrs,
         };
         let kind = match (f.kind, digested) {
             (FoundKind::Dir, _) => Kind::Directory { opaque: false },
@@ -230,9 +218,11 @@ fn read_with(
             }
             (FoundKind::File, Some(Digested { known: Known { digest, .. }, size, fresh })) => {
                 count += 1;
-                hashed += usize::from(fresh);
-                rows.add(f.identity, Known { digest, has_xattrs: !xattrs.is_empty() });
-                let inode = (f.identity.dev, f.identity.ino);
+                hashed += usize::from(fresh.is_some());
+                // What was read may not be what was listed.
+                let identity = fresh.map_or(f.identity, |f| f.identity);
+                rows.add(identity, Known { digest, has_xattrs: !xattrs.is_empty() });
+                let inode = (identity.dev, identity.ino);
                 match first.get(&inode) {
                     Some(target) => Kind::HardLink { target: target.clone() },
                     None => {
@@ -258,8 +248,8 @@ fn read_with(
     let layer = LayerIndex::from_entries(entries).map_err(ContextError::Name)?;
     let tree = Tree::from_layers([&layer]).unwrap_or_default();
     Ok(Context {
-        root: Some(root.to_owned()),
-        label: root.display().to_string(),
+        label: root.path().display().to_string(),
+        root: Some(root),
         made: None,
         tree: Arc::new(tree),
         layer,
@@ -274,13 +264,19 @@ struct Digested {
     known: Known,
     size: u64,
     /// It was not in the memo.
-    fresh: bool,
+    fresh: Option<Fresh>,
+}
+
+/// A file as it was when it was read.
+struct Fresh {
+    identity: Identity,
+    xattrs: Xattrs,
 }
 
 /// The digest of every regular file: from the memo, or by taking the file into the store, on two threads at least.
 fn digest_all(
     store: &Store,
-    root: &Path,
+    root: &Root,
     found: &[Found],
     memo: &Memo,
     cancel: &AtomicBool,
@@ -294,14 +290,14 @@ fn digest_all(
             todo.push(i);
         }
         let size = f.identity.size;
-        out.push(known.flatten().map(|known| Digested { known, size, fresh: false }));
+        out.push(known.flatten().map(|known| Digested { known, size, fresh: None }));
     }
     if todo.is_empty() {
         return Ok(out);
     }
     let batch = store.batch();
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, (Digest, u64))>> = Mutex::new(Vec::with_capacity(todo.len()));
+    let results: Mutex<Vec<(usize, (Digest, u64), Fresh)>> = Mutex::new(Vec::with_capacity(todo.len()));
     let failed: Mutex<Option<ContextError>> = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     std::thread::scope(|scope| {
@@ -312,13 +308,11 @@ fn digest_all(
                 while let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = if cancel.load(Ordering::Relaxed) {
                         Err(ContextError::Interrupted)
-                    } else if !keep {
-                        hash(&root.join(OsStr::from_bytes(&found[i].path)))
                     } else {
-                        ingest(&sink, &root.join(OsStr::from_bytes(&found[i].path)))
+                        fresh(root, &found[i].path, keep.then_some(&sink))
                     };
                     match outcome {
-                        Ok(d) => mine.push((i, d)),
+                        Ok((digested, fresh)) => mine.push((i, digested, fresh)),
                         Err(e) => {
                             next.store(usize::MAX / 2, Ordering::Relaxed);
                             lock(&failed).get_or_insert(e);
@@ -333,13 +327,13 @@ fn digest_all(
     if let Some(e) = lock(&failed).take() {
         return Err(e);
     }
-    for (i, (digest, size)) in lock(&results).drain(..) {
-        // Whether it has extended attributes is asked after this.
-        out[i] = Some(Digested { known: Known { digest, has_xattrs: false }, size, fresh: true });
+    for (i, (digest, size), fresh) in lock(&results).drain(..) {
+        let known = Known { digest, has_xattrs: !fresh.xattrs.is_empty() };
+        out[i] = Some(Digested { known, size, fresh: Some(fresh) });
     }
     batch
         .commit(Vec::new(), Vec::new())
-        .map_err(|source| ContextError::Store { path: root.to_owned(), source })?;
+        .map_err(|source| ContextError::Store { path: root.path().to_owned(), source })?;
     Ok(out)
 }
 
@@ -347,27 +341,30 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn open(path: &Path) -> Result<std::fs::File, ContextError> {
-    use rustix::fs::{Mode, OFlags};
-    // A FIFO or a link put here since the listing must not be waited for or followed.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => Ok(fd.into()),
-        Err(e) => Err(ContextError::Read { path: path.to_owned(), source: e.into() }),
-    }
+/// Reads a file for the first time, into the store if there is a sink.
+fn fresh(
+    root: &Root,
+    path: &[u8],
+    sink: Option<&store::Sink>,
+) -> Result<((Digest, u64), Fresh), ContextError> {
+    let file = root.file(path)?;
+    let read = |source| ContextError::Read { path: root.name(path), source };
+    let stat = rustix::fs::fstat(&file).map_err(|e| read(e.into()))?;
+    let fresh = Fresh { identity: identity(&stat), xattrs: xattrs_of(&file) };
+    let digested = match sink {
+        Some(sink) => ingest(sink, &file, &root.name(path))?,
+        None => {
+            let mut out = oci::digest::Hashing::new(io::sink());
+            io::copy(&mut &file, &mut out).map_err(read)?;
+            let (_, digest, size) = out.finish();
+            (digest, size)
+        }
+    };
+    Ok((digested, fresh))
 }
 
-fn hash(path: &Path) -> Result<(Digest, u64), ContextError> {
-    let mut out = oci::digest::Hashing::new(std::io::sink());
-    let copied = std::io::copy(&mut open(path)?, &mut out);
-    copied.map_err(|source| ContextError::Read { path: path.to_owned(), source })?;
-    let (_, digest, size) = out.finish();
-    Ok((digest, size))
-}
-
-fn ingest(sink: &store::Sink, path: &Path) -> Result<(Digest, u64), ContextError> {
-    let file = open(path)?;
-    sink.add_file(&file, path).map_err(|source| ContextError::Store { path: path.to_owned(), source })
+fn ingest(sink: &store::Sink, file: &std::fs::File, path: &Path) -> Result<(Digest, u64), ContextError> {
+    sink.add_file(file, path).map_err(|source| ContextError::Store { path: path.to_owned(), source })
 }
 
 impl Context {
@@ -398,8 +395,8 @@ impl Context {
 
     /// Makes sure that the store holds one content of the context.
     pub fn provide_one(&self, batch: &store::Batch, digest: &Digest) -> Result<(), ContextError> {
-        let Some(path) = self.path_of(digest) else { return Ok(()) };
-        let path = &path;
+        let Some((root, within)) = self.path_of(digest) else { return Ok(()) };
+        let path = &root.name(within);
         if batch.reuse(digest).map_err(|source| ContextError::Store { path: path.clone(), source })? {
             return Ok(());
         }
@@ -408,11 +405,11 @@ impl Context {
             let added = batch.add_bytes(b"").map(drop);
             return added.map_err(|source| ContextError::Store { path: path.clone(), source });
         }
-        let (got, _) = ingest(&batch.sink(), path)?;
+        let (got, _) = ingest(&batch.sink(), &root.file(within)?, path)?;
         if got == *digest { Ok(()) } else { Err(ContextError::Changed { path: path.clone() }) }
     }
 
-    fn path_of(&self, digest: &Digest) -> Option<PathBuf> {
+    fn path_of(&self, digest: &Digest) -> Option<(&Root, &[u8])> {
         let root = self.root.as_ref()?;
         let paths = self.paths.get_or_init(|| {
             let digests = self.layer.entries().iter().enumerate().filter_map(|(i, e)| match e.kind {
@@ -422,14 +419,14 @@ impl Context {
             digests.collect()
         });
         let entry = self.layer.entries().get(*paths.get(digest)?)?;
-        Some(root.join(OsStr::from_bytes(&entry.path)))
+        Some((root, &entry.path))
     }
 
     /// One content, if the context's directory holds it still and it is not longer than `limit` bytes.
     pub fn read(&self, digest: &oci::Digest, limit: u64) -> Option<Vec<u8>> {
-        let path = self.path_of(digest)?;
+        let (root, path) = self.path_of(digest)?;
         let mut bytes = Vec::new();
-        let mut file = std::io::Read::take(open(&path).ok()?, limit + 1);
+        let mut file = std::io::Read::take(root.file(path).ok()?, limit + 1);
         std::io::Read::read_to_end(&mut file, &mut bytes).ok()?;
         (bytes.len() as u64 <= limit && oci::Digest::of(&bytes) == *digest).then_some(bytes)
     }
@@ -473,6 +470,6 @@ impl Context {
     pub fn hides(&self, path: &str) -> bool {
         let path = clean(path);
         self.tree.lookup(path.as_bytes()).is_none()
-            && self.root.as_ref().is_some_and(|r| std::fs::symlink_metadata(r.join(&path)).is_ok())
+            && self.root.as_ref().is_some_and(|r| r.holds(path.as_bytes()))
     }
 }

@@ -150,14 +150,44 @@ fn read_text(reader: impl Read, name: &str) -> Result<String, BuildError> {
     if bytes.len() as u64 > MAX_TEXT { Err(too_large(name)) } else { Ok(decode(bytes)) }
 }
 
-/// A file's text.
-fn read(path: &Path) -> Result<Option<String>, BuildError> {
-    let file = match std::fs::File::open(path) {
-        Ok(f) => f,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(BuildError::io("read", path)(e)),
+/// Opens a file. One of the context's directory is opened as if that were the root of everything, as BuildKit's client does: a link
+/// in a context that is not trusted must not show files of the host, not even in a message.
+fn open_file(context: &Path, path: &Path) -> std::io::Result<std::fs::File> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let within = || {
+        let root = context.canonicalize().ok()?;
+        let dir = path.parent()?.canonicalize().ok()?;
+        let within = dir.strip_prefix(&root).ok()?.join(path.file_name()?);
+        Some((root, within))
     };
-    read_text(file, &path.display().to_string()).map(Some)
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Some((root, within)) = within() else {
+        return Ok(rustix::fs::open(path, flags, Mode::empty())?.into());
+    };
+    let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(root, within, flags, Mode::empty(), resolve)?.into())
+}
+
+/// The text of a file, if it is there.
+fn text_of_file(file: std::io::Result<std::fs::File>, path: &Path) -> Result<Option<String>, BuildError> {
+    match file {
+        Ok(file) => read_text(file, &path.display().to_string()).map(Some),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(BuildError::io("read", path)(e)),
+    }
+}
+
+/// The text of a file of the context or beside it.
+fn read(context: &Path, path: &Path) -> Result<Option<String>, BuildError> {
+    let text = text_of_file(open_file(context, path), path)?;
+    if text.is_none() && path.exists() {
+        return Err(BuildError::Usage {
+            message: format!("{} is a link that leads out of the build context", path.display()),
+            help: Some("name the file that it leads to with -f".into()),
+        });
+    }
+    Ok(text)
 }
 
 /// Names of a Dockerfile that nobody named.
@@ -172,7 +202,7 @@ pub fn load(context: &Path, file: Option<&Path>) -> Result<Input, BuildError> {
     };
     is_directory(context)?;
     for path in &candidates {
-        if let Some(text) = read(path)? {
+        if let Some(text) = read(context, path)? {
             let ignore = ignore_patterns(context, Some(path))?;
             let name = match path.strip_prefix(context) {
                 Ok(p) if file.is_none() => p.display().to_string(),
@@ -210,7 +240,7 @@ pub fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<
         PathBuf::from(name)
     });
     for path in beside.into_iter().chain([context.join(".dockerignore"), context.join(".containerignore")]) {
-        if let Some(text) = read(&path)? {
+        if let Some(text) = read(context, &path)? {
             return Ok(dockerfile::ignore::read_patterns(&text));
         }
     }
@@ -304,7 +334,8 @@ pub fn open(
             Input { name: label.clone(), text, ignore: Vec::new() }
         }
         (None, Some(path)) if path.is_absolute() => {
-            let text = read(&path)?.ok_or_else(|| no_dockerfile(Some(&path), "the file system"))?;
+            let text = text_of_file(std::fs::File::open(&path), &path)?;
+            let text = text.ok_or_else(|| no_dockerfile(Some(&path), "the file system"))?;
             Input { name: path.display().to_string(), text, ignore: Vec::new() }
         }
         (None, Some(path)) => {

@@ -5,18 +5,17 @@
 //! each thread, however deep they nest.
 
 use std::collections::BTreeSet;
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use dockerfile::ignore::{Matcher, ParentMatches};
-use oci::index::join;
+use oci::index::{Xattrs, join};
 use oci::{Kind, Time};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Stat};
 
+use super::beneath::{Root, xattrs_of};
 use super::memo::{Identity, nanos};
 use super::{ContextError, Needed};
 use crate::copy::{clean, has_wildcards};
@@ -39,6 +38,8 @@ pub(super) struct Found {
     /// It has other names.
     pub(super) linked: bool,
     pub(super) kind: FoundKind,
+    /// Of a directory.
+    pub(super) xattrs: Xattrs,
 }
 
 pub(super) enum FoundKind {
@@ -84,6 +85,8 @@ struct Todo {
     matched: ParentMatches,
     /// All below it is wanted.
     all: bool,
+    /// The directory itself, and whether it is excluded; none for the root.
+    itself: Option<(Found, bool)>,
 }
 
 /// What one thread found.
@@ -105,7 +108,7 @@ struct Queue {
 }
 
 struct Walker<'a> {
-    root: &'a Path,
+    root: &'a Root,
     patterns: &'a BTreeSet<Vec<String>>,
     ignore: Option<&'a Matcher>,
     cancel: &'a AtomicBool,
@@ -113,7 +116,7 @@ struct Walker<'a> {
 
 /// Finds what is wanted of a directory, in the order of paths.
 pub(super) fn walk(
-    root: &Path,
+    root: &Root,
     needed: &Needed,
     ignore: Option<&Matcher>,
     cancel: &AtomicBool,
@@ -139,7 +142,8 @@ impl Walker<'_> {
     fn walk(&self) -> Result<Part, ContextError> {
         let mut part = Part::default();
         let all = self.patterns.iter().any(Vec::is_empty);
-        let mut waiting = vec![Todo { rel: Vec::new(), matched: ParentMatches::default(), all }];
+        let mut waiting =
+            vec![Todo { rel: Vec::new(), matched: ParentMatches::default(), all, itself: None }];
         while waiting.len() < WORTH_THREADS
             && let Some(todo) = waiting.pop()
         {
@@ -219,19 +223,19 @@ impl Walker<'_> {
     }
 
     /// Looks at all entries of a directory. Those that are directories to go on in are added to `new`.
-    fn list(&self, todo: Todo, part: &mut Part, new: &mut Vec<Todo>) -> Result<(), ContextError> {
+    fn list(&self, mut todo: Todo, part: &mut Part, new: &mut Vec<Todo>) -> Result<(), ContextError> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(ContextError::Interrupted);
         }
-        let path = self.root.join(OsStr::from_bytes(&todo.rel));
-        let read =
-            |source: rustix::io::Errno| ContextError::Read { path: path.clone(), source: source.into() };
-        let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if !todo.rel.is_empty() {
-            // A link that was put here since the directory was seen leads elsewhere.
-            flags |= OFlags::NOFOLLOW;
+        let dir = self.root.dir(&todo.rel)?;
+        if let Some((mut found, excluded)) = todo.itself.take() {
+            found.xattrs = xattrs_of(&dir);
+            if excluded { part.excluded.push(found) } else { part.found.push(found) }
         }
-        let dir: OwnedFd = rustix::fs::open(&path, flags, Mode::empty()).map_err(read)?;
+        let read = |source: rustix::io::Errno| ContextError::Read {
+            path: self.root.name(&todo.rel),
+            source: source.into(),
+        };
         for entry in rustix::fs::Dir::read_from(&dir).map_err(read)? {
             let entry = entry.map_err(read)?;
             let name = entry.file_name();
@@ -260,7 +264,7 @@ impl Walker<'_> {
             None => (false, ParentMatches::default()),
         };
         let read = |path: &[u8], source: rustix::io::Errno| ContextError::Read {
-            path: self.root.join(OsStr::from_bytes(path)),
+            path: self.root.name(path),
             source: source.into(),
         };
         let stat = match rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -275,19 +279,21 @@ impl Walker<'_> {
         if want == Want::Below && !is_dir && file_type != FileType::Symlink {
             return Ok(());
         }
-        let deeper = |path: &[u8]| Todo { rel: path.to_vec(), matched, all: want == Want::Yes };
+        let deeper = |path: Vec<u8>, excluded| {
+            let itself = Some((found(path.clone(), &stat, FoundKind::Dir), excluded));
+            Todo { rel: path, matched, all: want == Want::Yes, itself }
+        };
         if ignored {
             if is_dir && self.ignore.is_some_and(|i| !i.may_skip_dir(&String::from_utf8_lossy(&path))) {
-                new.push(deeper(&path));
-                part.excluded.push(found(path, &stat, FoundKind::Dir));
+                new.push(deeper(path, true));
             }
             return Ok(());
         }
         let device = || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         let kind = match file_type {
             FileType::Directory => {
-                new.push(deeper(&path));
-                FoundKind::Dir
+                new.push(deeper(path, false));
+                return Ok(());
             }
             FileType::RegularFile => FoundKind::File,
             FileType::Socket => FoundKind::Socket,
@@ -334,21 +340,26 @@ impl Walker<'_> {
 }
 
 fn found(path: Vec<u8>, stat: &Stat, kind: FoundKind) -> Found {
-    let sub = |n| i64::try_from(n).unwrap_or(0);
-    let (mtime_nsec, ctime_nsec) = (sub(stat.st_mtime_nsec), sub(stat.st_ctime_nsec));
     Found {
         path,
-        identity: Identity {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            size: stat.st_size.cast_unsigned(),
-            mtime: nanos(stat.st_mtime, mtime_nsec),
-            ctime: nanos(stat.st_ctime, ctime_nsec),
-        },
+        identity: identity(stat),
         mode: stat.st_mode & 0o7777,
-        mtime: Time { secs: stat.st_mtime, nanos: u32::try_from(mtime_nsec).unwrap_or(0) },
+        mtime: Time { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
         linked: stat.st_nlink > 1,
         kind,
+        xattrs: Vec::new(),
+    }
+}
+
+/// What a file is known by.
+pub(super) fn identity(stat: &Stat) -> Identity {
+    let sub = |n| i64::try_from(n).unwrap_or(0);
+    Identity {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+        size: stat.st_size.cast_unsigned(),
+        mtime: nanos(stat.st_mtime, sub(stat.st_mtime_nsec)),
+        ctime: nanos(stat.st_ctime, sub(stat.st_ctime_nsec)),
     }
 }
 

@@ -12,6 +12,7 @@
 mod analyse;
 mod builds;
 mod crowds;
+mod escapes;
 mod faults;
 mod images;
 mod interrupts;

@@ -711,6 +711,9 @@ fn proc_and_sys_are_guarded() {
 
 /// Each is a way out of some sandbox, past or present, and must fail with an error of the kernel or of the file system.
 fn known_escapes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = dir.path().join("of-the-host").to_str().unwrap().to_owned();
+    std::fs::write(&host, "of the host").unwrap();
     let attempts: &[&[&str]] = &[
         // Kernel settings that run programs of the attacker's choice as the host's root.
         &["write", "/proc/sys/kernel/core_pattern", "|/x"],
@@ -721,9 +724,24 @@ fn known_escapes_are_refused() {
         &["write", "/sys/fs/cgroup/memory/release_agent", "/x"],
         &["write", "/proc/sysrq-trigger", "c"],
         &["write", "/proc/sys/vm/panic_on_oom", "2"],
+        &["write", "/proc/sys/kernel/core_pipe_limit", "1"],
+        &["write", "/proc/self/oom_score_adj", "-1000"],
+        &["write", "/sys/power/state", "mem"],
+        // Control groups: limits would be worth nothing.
+        &["write", "/sys/fs/cgroup/cgroup.procs", "0"],
+        &["write", "/sys/fs/cgroup/pids/cgroup.procs", "0"],
+        &["write", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "-1"],
+        &["mkdir", "/sys/fs/cgroup/new"],
         // Other processes: there are none but its own.
         &["list", "/proc/2/root"],
         &["read", "/proc/kcore"],
+        // The host's files: a file that the test has, by every root and directory that leads somewhere.
+        &["read", "/proc/1/root/../..", &host],
+        &["read", "/proc/self/root", &host],
+        &["read", "/proc/1/cwd/../../..", &host],
+        &["read", "/dev/fd/../../../..", &host],
+        &["read", "/proc/1/task/1/root", &host],
+        &["out-of-chroot", "/tmp", &host],
         // New rights: mounts, namespaces, tracing, kernel memory, modules, keys, handles of files, io_uring.
         &["mount"],
         &["unshare"],
@@ -746,11 +764,27 @@ fn known_escapes_are_refused() {
         &["call", "swapon"],
         &["call", "clone3"],
         &["call", "personality"],
+        &["call", "kcmp"],
+        &["call", "pidfd_getfd"],
+        &["call", "umount2"],
+        &["call", "open_tree"],
+        &["call", "fsmount"],
+        &["call", "fspick"],
+        &["call", "mount_setattr"],
+        &["call", "finit_module"],
+        &["call", "delete_module"],
+        &["call", "quotactl"],
+        &["call", "acct"],
+        &["call", "syslog"],
+        &["call", "sethostname"],
+        &["call", "vhangup"],
+        &["user-namespace"],
         // Devices of the host, and the control files of FUSE, by which the view could be served by the step.
         &["open", "/dev/fuse"],
         &["open", "/dev/mem"],
         &["open", "/dev/kmsg"],
-        &["list", "/sys/fs/fuse/connections/1"],
+        &["abort-fuse"],
+        &["remove", "/dev/pts/ptmx"],
         &["open", "/tmp/fuse"],
         &["open", "/tmp/disk"],
         // What is mounted for it.
@@ -770,6 +804,12 @@ fn known_escapes_are_refused() {
     for (attempt, answer) in attempts.iter().zip(answers) {
         // Masked files are there, and empty.
         assert!(answer.starts_with("errno ") || answer.is_empty(), "{attempt:?}: {answer}");
+        // Without arguments that make sense, a call fails in any case; a forbidden one fails in one of these ways.
+        let forbidden = [errno(libc::EPERM), errno(libc::ENOSYS)];
+        let allowed = ["ptrace", "kcmp"];
+        if attempt[0] == "call" && !allowed.contains(&attempt[1]) {
+            assert!(forbidden.contains(answer), "{attempt:?}: {answer}");
+        }
     }
 }
 

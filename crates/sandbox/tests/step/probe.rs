@@ -77,6 +77,7 @@ fn check(result: libc::c_long) -> io::Result<String> {
 fn run(op: &[&str]) -> io::Result<String> {
     let ok = |_: ()| "ok".to_owned();
     match op {
+        ["read", root, path] => run(&["read", &format!("{root}{path}")]),
         ["read", path] => fs::read(path).map(|b| String::from_utf8_lossy(&b).trim_end().replace('\n', "|")),
         ["checksum", path] => fs::read(path).map(|b| oci::Digest::of(&b).to_string()),
         ["write", path, text] => fs::write(path, text).map(ok),
@@ -213,6 +214,30 @@ fn run(op: &[&str]) -> io::Result<String> {
                 .into(),
             )
         }
+        ["out-of-chroot", below, path] => {
+            // A root below the working directory does not hold who goes up from there; all the way, if nothing else does.
+            std::env::set_current_dir("/")?;
+            std::os::unix::fs::chroot(below)?;
+            (0..64).try_for_each(|_| std::env::set_current_dir(".."))?;
+            let found = run(&["read", path.trim_start_matches('/')]);
+            std::os::unix::fs::chroot(".")?;
+            found
+        }
+        ["user-namespace"] => {
+            // SAFETY: a system call on an integer.
+            check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())
+        }
+        ["abort-fuse"] => {
+            // Each connection has a file that ends it; the answer is that of the last.
+            let mut answer = Err(io::Error::from_raw_os_error(libc::ENOENT));
+            for connection in fs::read_dir("/sys/fs/fuse/connections")?.flatten() {
+                answer = fs::OpenOptions::new().write(true).open(connection.path().join("abort"));
+                if answer.is_ok() {
+                    break;
+                }
+            }
+            answer.map(|_| "ok".into())
+        }
         ["chroot"] => std::os::unix::fs::chroot("/").map(ok),
         ["unshare"] => {
             // SAFETY: a system call on an integer.
@@ -248,6 +273,20 @@ fn run(op: &[&str]) -> io::Result<String> {
                 "reboot" => (libc::SYS_reboot, 0),
                 "swapon" => (libc::SYS_swapon, 0),
                 "clone3" => (libc::SYS_clone3, 0),
+                "kcmp" => (libc::SYS_kcmp, 0),
+                "pidfd_getfd" => (libc::SYS_pidfd_getfd, 0),
+                "umount2" => (libc::SYS_umount2, 0),
+                "open_tree" => (libc::SYS_open_tree, 0),
+                "fsmount" => (libc::SYS_fsmount, 0),
+                "fspick" => (libc::SYS_fspick, 0),
+                "mount_setattr" => (libc::SYS_mount_setattr, 0),
+                "finit_module" => (libc::SYS_finit_module, 0),
+                "delete_module" => (libc::SYS_delete_module, 0),
+                "quotactl" => (libc::SYS_quotactl, 0),
+                "acct" => (libc::SYS_acct, 0),
+                "syslog" => (libc::SYS_syslog, 3),
+                "sethostname" => (libc::SYS_sethostname, 0),
+                "vhangup" => (libc::SYS_vhangup, 0),
                 "personality" => (libc::SYS_personality, 0x004_0000), // ADDR_NO_RANDOMIZE
                 other => return Err(io::Error::other(format!("unknown call {other}"))),
             };
