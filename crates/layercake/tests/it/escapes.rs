@@ -132,7 +132,7 @@ fn a_context_that_changes_under_the_build_does_not_lead_out() {
                 exchange("e/deep", "e/link");
             }
         });
-        for _ in 0..20 {
+        for _ in 0..12 {
             let out = b.run();
             // It may see a context that no build can be made of, and say so.
             built += u32::from(out.code == 0);

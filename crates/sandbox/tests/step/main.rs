@@ -4,6 +4,7 @@
 
 mod cases;
 mod death;
+mod escapes;
 mod kit;
 mod limits;
 mod mounts;
@@ -29,7 +30,8 @@ fn main() {
         _ => {}
     }
     let mut out = std::io::stdout();
-    let cases = [cases::CASES, mounts::CASES, limits::CASES, network::CASES, death::CASES].concat();
+    let cases =
+        [cases::CASES, escapes::CASES, mounts::CASES, limits::CASES, network::CASES, death::CASES].concat();
     let ways = kit::WAYS.iter().enumerate();
     let mut all: Vec<(String, Box<dyn Fn() + std::panic::RefUnwindSafe>)> = Vec::new();
     for (n, way) in ways {

@@ -72,6 +72,7 @@ pub(crate) fn main(args: &[String]) {
     kit::use_way(way);
     let cases = [
         crate::cases::CASES,
+        crate::escapes::CASES,
         crate::mounts::CASES,
         crate::limits::CASES,
         crate::network::CASES,
