@@ -297,7 +297,7 @@ fn digest_all(
     }
     let batch = store.batch();
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, (Digest, u64), Fresh)>> = Mutex::new(Vec::with_capacity(todo.len()));
+    let results: Mutex<Vec<(usize, Digested)>> = Mutex::new(Vec::with_capacity(todo.len()));
     let failed: Mutex<Option<ContextError>> = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     std::thread::scope(|scope| {
@@ -312,7 +312,7 @@ fn digest_all(
                         fresh(root, &found[i].path, keep.then_some(&sink))
                     };
                     match outcome {
-                        Ok((digested, fresh)) => mine.push((i, digested, fresh)),
+                        Ok(digested) => mine.push((i, digested)),
                         Err(e) => {
                             next.store(usize::MAX / 2, Ordering::Relaxed);
                             lock(&failed).get_or_insert(e);
@@ -327,9 +327,8 @@ fn digest_all(
     if let Some(e) = lock(&failed).take() {
         return Err(e);
     }
-    for (i, (digest, size), fresh) in lock(&results).drain(..) {
-        let known = Known { digest, has_xattrs: !fresh.xattrs.is_empty() };
-        out[i] = Some(Digested { known, size, fresh: Some(fresh) });
+    for (i, digested) in lock(&results).drain(..) {
+        out[i] = Some(digested);
     }
     batch
         .commit(Vec::new(), Vec::new())
@@ -342,16 +341,12 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Reads a file for the first time, into the store if there is a sink.
-fn fresh(
-    root: &Root,
-    path: &[u8],
-    sink: Option<&store::Sink>,
-) -> Result<((Digest, u64), Fresh), ContextError> {
+fn fresh(root: &Root, path: &[u8], sink: Option<&store::Sink>) -> Result<Digested, ContextError> {
     let file = root.file(path)?;
     let read = |source| ContextError::Read { path: root.name(path), source };
     let stat = rustix::fs::fstat(&file).map_err(|e| read(e.into()))?;
     let fresh = Fresh { identity: identity(&stat), xattrs: xattrs_of(&file) };
-    let digested = match sink {
+    let (digest, size) = match sink {
         Some(sink) => ingest(sink, &file, &root.name(path))?,
         None => {
             let mut out = oci::digest::Hashing::new(io::sink());
@@ -360,7 +355,8 @@ fn fresh(
             (digest, size)
         }
     };
-    Ok((digested, fresh))
+    let known = Known { digest, has_xattrs: !fresh.xattrs.is_empty() };
+    Ok(Digested { known, size, fresh: Some(fresh) })
 }
 
 fn ingest(sink: &store::Sink, file: &std::fs::File, path: &Path) -> Result<(Digest, u64), ContextError> {

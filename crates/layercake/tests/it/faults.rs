@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::lab::{BASE, Build, Outcome, mark};
+use crate::registries::Registry;
 
 /// The fault, and the code of a program that it killed.
 const DIE: (&str, i32) = ("die", -1);
@@ -221,5 +222,62 @@ fn a_build_killed_at_any_moment_is_done_again() {
         b.run().ok();
         assert_eq!(id(&b), want, "killed after {moment} ms");
         b.assert_clean(&seconds);
+    }
+}
+
+#[test]
+fn other_commands_killed_at_any_moment_are_done_again() {
+    let Some(b) = lab() else { return };
+    b.run().ok();
+    let want = id(&b);
+    b.layercake(&["save", "-o", "saved.tar", "t"]).ok();
+    let mut commands: Vec<(bool, Vec<&str>)> = vec![
+        (true, vec!["load", "-i", "saved.tar"]),
+        (true, vec!["import", "saved.tar", "rootfs"]),
+        (false, vec!["save", "-o", "again.tar", "t"]),
+        (false, vec!["rmi", "--force", "t"]),
+        (false, vec!["prune", "--all"]),
+        (false, vec!["verify", "--repair"]),
+    ];
+    let registry = Registry::start(&b, false);
+    let name = registry.as_ref().map(|r| format!("{}/killed:1", r.host)).unwrap_or_default();
+    if registry.is_some() {
+        b.layercake(&["tag", "t", &name]).ok();
+        b.layercake(&["push", &name]).ok();
+        commands.extend([(true, vec!["pull", &name]), (false, vec!["push", &name])]);
+    }
+    let (kept, none) = (b.path("kept"), b.path("none"));
+    copy(&b.store(), &kept);
+    std::fs::create_dir(&none).unwrap();
+    let mut whole = vec![None; commands.len()];
+    let mut rng = Rng(number("LAYERCAKE_TEST_SEED").unwrap_or(0x0dd));
+    for n in 0..amount(16) {
+        if n % 50 == 0 {
+            eprintln!("{n} kills survived");
+        }
+        let which = usize::try_from(n).unwrap() % commands.len();
+        let (from_nothing, words) = &commands[which];
+        let begin = || copy(if *from_nothing { &none } else { &kept }, &b.store());
+        begin();
+        let time = *whole[which].get_or_insert_with(|| {
+            let start = std::time::Instant::now();
+            b.layercake(words);
+            begin();
+            u64::try_from(start.elapsed().as_millis()).unwrap().max(1)
+        });
+        let command = b.start(words);
+        let moment = rng.below(time);
+        std::thread::sleep(Duration::from_millis(moment));
+        command.signal(Signal::KILL);
+        command.finish();
+        let what = format!("{} killed after {moment} ms", words[0]);
+        assert_sound(&b, &what);
+        // What was removed before the end is not there to be removed again.
+        let again = b.layercake(words);
+        assert!(again.code == 0 || words[0] == "rmi", "{what}: {again}");
+        assert_sound(&b, &what);
+        b.run().ok();
+        assert_eq!(id(&b), want, "{what}");
+        b.assert_clean("no process");
     }
 }

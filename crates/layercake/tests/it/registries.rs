@@ -11,14 +11,14 @@ const PROGRAM: &str = "/usr/bin/docker-registry";
 const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 
 /// A registry on a port of its own.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Registry {
     /// `None`, with the reason said, where there is no such program.
-    fn start(b: &Build, with_password: bool) -> Option<Registry> {
+    pub(crate) fn start(b: &Build, with_password: bool) -> Option<Registry> {
         if !Path::new(PROGRAM).exists() {
             skip("needs docker-registry");
             return None;
