@@ -204,10 +204,10 @@ fn read_with(
     let (mut count, mut hashed) = (0, 0);
     for (f, digested) in found.into_iter().zip(digests) {
         let xattrs = match &digested {
-            Some(Digested { fresh: Some(fresh), .. }) => fresh.xattrs.clone(),
+            Some(Digested { otherwise: Some(read), .. }) => read.xattrs.clone(),
             Some(Digested { known: Known { has_xattrs: true, .. }, .. }) => root.xattrs(&f.path),
             // Of what is neither file nor directory, nothing that is kept means anything.
-            _ => f.xattrs,
+            _ => f.xattrs.map(|x| *x).unwrap_or_default(),
         };
         let kind = match (f.kind, digested) {
             (FoundKind::Dir, _) => Kind::Directory { opaque: false },
@@ -216,11 +216,10 @@ fn read_with(
                 count += 1;
                 Kind::File { size: 0, digest: Digest::of(b"") }
             }
-            (FoundKind::File, Some(Digested { known: Known { digest, .. }, size, fresh })) => {
+            (FoundKind::File, Some(Digested { known: Known { digest, .. }, size, fresh, otherwise })) => {
                 count += 1;
-                hashed += usize::from(fresh.is_some());
-                // What was read may not be what was listed.
-                let identity = fresh.map_or(f.identity, |f| f.identity);
+                hashed += usize::from(fresh);
+                let identity = otherwise.map_or(f.identity, |read| read.identity);
                 rows.add(identity, Known { digest, has_xattrs: !xattrs.is_empty() });
                 let inode = (identity.dev, identity.ino);
                 match first.get(&inode) {
@@ -264,11 +263,13 @@ struct Digested {
     known: Known,
     size: u64,
     /// It was not in the memo.
-    fresh: Option<Fresh>,
+    fresh: bool,
+    /// When it was read it was not what was listed, or it has attributes. Few files are so, and there may be a million.
+    otherwise: Option<Box<Otherwise>>,
 }
 
 /// A file as it was when it was read.
-struct Fresh {
+struct Otherwise {
     identity: Identity,
     xattrs: Xattrs,
 }
@@ -290,7 +291,7 @@ fn digest_all(
             todo.push(i);
         }
         let size = f.identity.size;
-        out.push(known.flatten().map(|known| Digested { known, size, fresh: None }));
+        out.push(known.flatten().map(|known| Digested { known, size, fresh: false, otherwise: None }));
     }
     if todo.is_empty() {
         return Ok(out);
@@ -309,7 +310,7 @@ fn digest_all(
                     let outcome = if cancel.load(Ordering::Relaxed) {
                         Err(ContextError::Interrupted)
                     } else {
-                        fresh(root, &found[i].path, keep.then_some(&sink))
+                        fresh(root, &found[i], keep.then_some(&sink))
                     };
                     match outcome {
                         Ok(digested) => mine.push((i, digested)),
@@ -341,11 +342,12 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Reads a file for the first time, into the store if there is a sink.
-fn fresh(root: &Root, path: &[u8], sink: Option<&store::Sink>) -> Result<Digested, ContextError> {
+fn fresh(root: &Root, found: &Found, sink: Option<&store::Sink>) -> Result<Digested, ContextError> {
+    let path = &found.path;
     let file = root.file(path)?;
     let read = |source| ContextError::Read { path: root.name(path), source };
     let stat = rustix::fs::fstat(&file).map_err(|e| read(e.into()))?;
-    let fresh = Fresh { identity: identity(&stat), xattrs: xattrs_of(&file) };
+    let read_as = Otherwise { identity: identity(&stat), xattrs: xattrs_of(&file) };
     let (digest, size) = match sink {
         Some(sink) => ingest(sink, &file, &root.name(path))?,
         None => {
@@ -355,8 +357,10 @@ fn fresh(root: &Root, path: &[u8], sink: Option<&store::Sink>) -> Result<Digeste
             (digest, size)
         }
     };
-    let known = Known { digest, has_xattrs: !fresh.xattrs.is_empty() };
-    Ok(Digested { known, size, fresh: Some(fresh) })
+    let known = Known { digest, has_xattrs: !read_as.xattrs.is_empty() };
+    let as_listed = read_as.identity == found.identity && read_as.xattrs.is_empty();
+    let otherwise = (!as_listed).then(|| Box::new(read_as));
+    Ok(Digested { known, size, fresh: true, otherwise })
 }
 
 fn ingest(sink: &store::Sink, file: &std::fs::File, path: &Path) -> Result<(Digest, u64), ContextError> {

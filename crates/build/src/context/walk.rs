@@ -38,8 +38,8 @@ pub(super) struct Found {
     /// It has other names.
     pub(super) linked: bool,
     pub(super) kind: FoundKind,
-    /// Of a directory.
-    pub(super) xattrs: Xattrs,
+    /// Of a directory, if it has any.
+    pub(super) xattrs: Option<Box<Xattrs>>,
 }
 
 pub(super) enum FoundKind {
@@ -229,7 +229,7 @@ impl Walker<'_> {
         }
         let dir = self.root.dir(&todo.rel)?;
         if let Some((mut found, excluded)) = todo.itself.take() {
-            found.xattrs = xattrs_of(&dir);
+            found.xattrs = Some(xattrs_of(&dir)).filter(|x| !x.is_empty()).map(Box::new);
             if excluded { part.excluded.push(found) } else { part.found.push(found) }
         }
         let read = |source: rustix::io::Errno| ContextError::Read {
@@ -347,7 +347,7 @@ fn found(path: Vec<u8>, stat: &Stat, kind: FoundKind) -> Found {
         mtime: Time { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
         linked: stat.st_nlink > 1,
         kind,
-        xattrs: Vec::new(),
+        xattrs: None,
     }
 }
 

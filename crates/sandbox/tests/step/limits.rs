@@ -25,7 +25,7 @@ fn own_group(controller: &str) -> Option<PathBuf> {
     };
     let groups = std::fs::read_to_string("/proc/self/cgroup").expect("/proc is mounted");
     let path = |names: &str| {
-        groups.lines().find_map(|l| l.splitn(2, ':').nth(1)?.strip_prefix(names)?.strip_prefix(":/"))
+        groups.lines().find_map(|l| l.split_once(':')?.1.strip_prefix(names)?.strip_prefix(":/"))
     };
     let v1 = Path::new("/sys/fs/cgroup").join(controller);
     let Some(group) = path(controller).map(|p| v1.join(p)) else {
@@ -42,8 +42,7 @@ fn own_group(controller: &str) -> Option<PathBuf> {
 /// The group of that hierarchy which a process is in.
 fn group_of(process: &Path, controller: &str) -> PathBuf {
     let groups = std::fs::read_to_string(process.join("cgroup")).expect("it runs");
-    let line =
-        groups.lines().find_map(|l| l.splitn(2, ':').nth(1)?.strip_prefix(controller)?.strip_prefix(":/"));
+    let line = groups.lines().find_map(|l| l.split_once(':')?.1.strip_prefix(controller)?.strip_prefix(":/"));
     Path::new("/sys/fs/cgroup").join(controller).join(line.expect("every process is in some group"))
 }
 
