@@ -74,6 +74,7 @@ fn run(tree: &Arc<Tree>, files: Files, script: &str) {
         mounts: Vec::new(),
         shm_size: 64 << 20,
         rlimits: Vec::new(),
+        limits: sandbox::Limits::default(),
         stdio: Stdio::Pipes,
     })
     .expect("it starts");
