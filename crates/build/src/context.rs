@@ -396,17 +396,19 @@ impl Context {
     /// Makes sure that the store holds one content of the context.
     pub fn provide_one(&self, batch: &store::Batch, digest: &Digest) -> Result<(), ContextError> {
         let Some((root, within)) = self.path_of(digest) else { return Ok(()) };
-        let path = &root.name(within);
-        if batch.reuse(digest).map_err(|source| ContextError::Store { path: path.clone(), source })? {
+        // Most are there, and need no name.
+        let failed = |source| ContextError::Store { path: root.name(within), source };
+        if batch.reuse(digest).map_err(failed)? {
             return Ok(());
         }
         // An empty file may be a socket, which cannot be opened.
         if *digest == Digest::of(b"") {
             let added = batch.add_bytes(b"").map(drop);
-            return added.map_err(|source| ContextError::Store { path: path.clone(), source });
+            return added.map_err(failed);
         }
-        let (got, _) = ingest(&batch.sink(), &root.file(within)?, path)?;
-        if got == *digest { Ok(()) } else { Err(ContextError::Changed { path: path.clone() }) }
+        let path = root.name(within);
+        let (got, _) = ingest(&batch.sink(), &root.file(within)?, &path)?;
+        if got == *digest { Ok(()) } else { Err(ContextError::Changed { path }) }
     }
 
     fn path_of(&self, digest: &Digest) -> Option<(&Root, &[u8])> {

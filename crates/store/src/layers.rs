@@ -184,19 +184,6 @@ impl Store {
         Ok(blobs)
     }
 
-    /// [`crate::Batch::set_diff_id`] in a batch of its own.
-    pub fn set_diff_id(
-        &self,
-        layer: &Digest,
-        diff_id: &Digest,
-        tar_size: u64,
-        origin: TarOrigin,
-    ) -> Result<()> {
-        let batch = self.batch();
-        batch.set_diff_id(layer, diff_id, tar_size, origin)?;
-        batch.commit(Vec::new(), Vec::new())
-    }
-
     /// [`crate::Batch::add_tar_blob`] in a batch of its own.
     pub fn add_tar_blob(&self, diff_id: &Digest, media_type: &str, digest: &Digest, size: u64) -> Result<()> {
         let batch = self.batch();

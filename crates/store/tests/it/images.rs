@@ -99,9 +99,14 @@ fn a_layer_may_have_several_tars_and_only_ours_is_its_diff_id() {
     check(&store, None);
     store.flush().unwrap();
     check(&Store::open(store.root()).unwrap(), None);
-    store.set_diff_id(&layer, &ours, 1024, TarOrigin::Written).unwrap();
+    let set = |origin| {
+        let batch = store.batch();
+        batch.set_diff_id(&layer, &ours, 1024, origin).unwrap();
+        batch.commit(vec![], vec![]).unwrap();
+    };
+    set(TarOrigin::Written);
     // What our writer made stays ours, even when it is pulled again.
-    store.set_diff_id(&layer, &ours, 1024, TarOrigin::Received).unwrap();
+    set(TarOrigin::Received);
     check(&store, Some((ours, 1024)));
     store.flush().unwrap();
     check(&Store::open(store.root()).unwrap(), Some((ours, 1024)));
