@@ -4,6 +4,9 @@
 //! at the seams), and ends in a sync flush, so that the pieces can be joined; the last one ends the stream. Cutting depends on
 //! nothing but the position in the input, so the result is the same for any number of threads, one included.
 //! Memory: two blocks in flight for each thread, and their output.
+//!
+//! Archives, pictures and packages are compressed already, and deflate takes longer for them than for anything else, to gain nothing.
+//! Each eighth of a block that looks like that is stored as it is ([`is_dense`]).
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -19,9 +22,6 @@ const BLOCK: usize = 1 << 20;
 /// How far deflate looks back.
 const WINDOW: usize = 32 * 1024;
 
-/// Deflated blocks are never larger: stored blocks of 64 KiB add 5 bytes each, and a flush adds a few.
-const BOUND: usize = BLOCK + BLOCK / 8 + 4096;
-
 struct Job {
     input: Vec<u8>,
     dictionary: Vec<u8>,
@@ -33,25 +33,107 @@ struct Piece {
     crc: crc32fast::Hasher,
 }
 
+/// Bytes of input that are deflated or stored together.
+const SEGMENT: usize = BLOCK / 8;
+
+/// Bytes at the beginning of a segment that are tried.
+const SAMPLE: usize = 16 * 1024;
+
+/// Whether deflate would gain nothing worth its time: all byte values are about equally frequent (a collision entropy of 7.9 bits; what
+/// deflate itself makes has 7.99), and the beginning, tried at the fastest level, shrinks by less than a hundredth.
+fn is_dense(segment: &[u8]) -> bool {
+    if segment.len() < SAMPLE {
+        return false;
+    }
+    let mut counts = [0u64; 256];
+    segment.iter().for_each(|b| counts[usize::from(*b)] += 1);
+    let collisions: u64 = counts.iter().map(|n| n * n).sum();
+    let length = segment.len() as u64;
+    if collisions * 239 > length * length {
+        return false;
+    }
+    let sample = &segment[..SAMPLE];
+    let mut out = [0; SAMPLE - SAMPLE / 100];
+    let mut state = Compress::new(Compression::fast(), false);
+    !matches!(state.compress(sample, &mut out, FlushCompress::Finish), Ok(Status::StreamEnd))
+}
+
+/// Stretches of a block that are to be stored (`true`) or deflated.
+fn stretches(level: Compression, input: &[u8]) -> Vec<(bool, std::ops::Range<usize>)> {
+    let mut all: Vec<(bool, std::ops::Range<usize>)> = Vec::new();
+    for (n, segment) in input.chunks(SEGMENT).enumerate() {
+        let at = n * SEGMENT;
+        let dense = level.level() == 0 || is_dense(segment);
+        match all.last_mut() {
+            Some((same, range)) if *same == dense => range.end = at + segment.len(),
+            _ => all.push((dense, at..at + segment.len())),
+        }
+    }
+    if all.is_empty() {
+        all.push((false, 0..0));
+    }
+    all
+}
+
+/// Stored blocks, RFC 1951 section 3.2.4. What is before them ends at a byte.
+fn store(input: &[u8], last: bool, out: &mut Vec<u8>) {
+    let mut blocks = input.chunks(usize::from(u16::MAX)).peekable();
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        out.push(u8::from(last && blocks.peek().is_none()));
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+}
+
 fn deflate(level: Compression, job: &Job) -> io::Result<Piece> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&job.input);
+    let mut deflated = Vec::new();
+    for (dense, range) in stretches(level, &job.input) {
+        let last = job.last && range.end == job.input.len();
+        if dense {
+            store(&job.input[range], last, &mut deflated);
+        } else {
+            let window = if range.start == 0 {
+                &job.dictionary
+            } else {
+                &job.input[range.start.saturating_sub(WINDOW)..range.start]
+            };
+            deflate_stretch(level, window, &job.input[range], last, &mut deflated)?;
+        }
+    }
+    Ok(Piece { deflated, crc })
+}
+
+/// Deflates what comes after `window`, up to a sync flush or the end of the stream.
+fn deflate_stretch(
+    level: Compression,
+    window: &[u8],
+    input: &[u8],
+    last: bool,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     // A state of its own for each block: zlib-rs' reset leaves old bytes in the window that the next block's choices can depend on
     // (seen with 0.6.8), and then the output would depend on which thread had which blocks. A new one costs next to nothing.
     let mut state = Compress::new(level, false);
-    if !job.dictionary.is_empty() {
-        state.set_dictionary(&job.dictionary).map_err(io::Error::other)?;
+    if !window.is_empty() {
+        state.set_dictionary(window).map_err(io::Error::other)?;
     }
-    let flush = if job.last { FlushCompress::Finish } else { FlushCompress::Sync };
+    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
     // All in one call with room for everything: what deflate does may depend on the room that is left.
-    let mut deflated = vec![0; BOUND];
-    let status = state.compress(&job.input, &mut deflated, flush).map_err(io::Error::other)?;
-    let whole = state.total_in() == job.input.len() as u64 && (status == Status::StreamEnd) == job.last;
-    deflated.truncate(usize::try_from(state.total_out()).unwrap_or(BOUND));
-    if !whole || deflated.len() == BOUND {
+    let from = out.len();
+    let room = input.len() + input.len() / 8 + 4096;
+    out.resize(from + room, 0);
+    let status = state.compress(input, &mut out[from..], flush).map_err(io::Error::other)?;
+    let whole = state.total_in() == input.len() as u64 && (status == Status::StreamEnd) == last;
+    let length = usize::try_from(state.total_out()).unwrap_or(room);
+    out.truncate(from + length);
+    if !whole || length == room {
         return Err(io::Error::other("gzip: a block did not fit"));
     }
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&job.input);
-    Ok(Piece { deflated, crc })
+    Ok(())
 }
 
 type Reply = io::Result<Piece>;

@@ -316,3 +316,42 @@ fn bombs_are_cut_off() {
     let empty = compress(&[], Compression::Gzip(6), 1, 1).repeat(100_000);
     assert_eq!(read(&empty), (String::new(), 0));
 }
+
+/// Bytes without any order.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(len).collect()
+}
+
+#[test]
+fn gzip_stores_what_cannot_shrink_and_deflates_the_rest() {
+    const SEGMENT: usize = 128 * 1024;
+    let text = sample(SEGMENT);
+    let noise = noise(3 * SEGMENT);
+    let alone = |input: &[u8]| compress(input, Compression::Gzip(6), 1, SEGMENT).len();
+    assert_eq!(alone(&noise), noise.len() + 7 * 5 + 18, "seven stored blocks, header and trailer");
+    // Noise at the beginning, at the end, between, across the border of a block, and too short to be looked at.
+    for pieces in [
+        vec![&noise[..], &text, &text],
+        vec![&text, &noise[..SEGMENT], &text, &noise],
+        vec![&text[..1000], &noise, &text, &noise[..700]],
+        [&text[..]; 7].into_iter().chain([&noise[..], &text]).collect(),
+    ] {
+        let input = pieces.concat();
+        let bytes = compress(&input, Compression::Gzip(6), 1, 10_000);
+        assert!(decompress(&bytes).unwrap() == input);
+        assert_eq!(bytes, compress(&input, Compression::Gzip(6), 3, SEGMENT), "on three threads");
+        if let Some((fine, got)) = tool(&["gzip", "-dc"], &bytes) {
+            assert!(fine && got == input);
+        }
+    }
+    let shrinks: Vec<u8> = noise.iter().map(|b| b & 0x7f).collect();
+    assert!(alone(&shrinks) < shrinks.len() * 9 / 10, "seven bits of eight");
+    assert!(alone(&[&noise[..1000]; 400].concat()) < 20_000, "what comes again soon");
+}
