@@ -316,7 +316,9 @@ pub(crate) fn write_all(
                     to.store.tag(&n.to_string(), &image.id, None)?;
                 }
                 if o.push {
-                    written.descriptor = Some(push(to, o, images, &names)?);
+                    // A name of its own says where it goes; `-t` names what stays here, and may have no registry at all.
+                    let goes_to = if o.names.is_empty() { tags } else { &o.names };
+                    written.descriptor = Some(push(to, o, images, goes_to)?);
                 }
             }
             OutputKind::Oci | OutputKind::Docker => written.descriptor = Some(archive(to, o, images, names)?),
