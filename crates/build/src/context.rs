@@ -14,12 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dockerfile::ignore::Matcher;
+use oci::index::IndexError;
 use oci::index::{Attrs, Xattrs};
+use oci::tree::{Id, Node, TreeError};
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
 
 use self::beneath::{Root, xattrs_of};
-use self::memo::{Identity, Known, Memo, Rows};
+use self::memo::{Identity, Known, Settled};
 use self::walk::{Found, FoundKind, identity, walk};
 use crate::copy::clean;
 
@@ -56,7 +58,10 @@ pub enum ContextError {
     },
     /// A name that no image can hold.
     #[error("build context")]
-    Name(#[source] oci::index::IndexError),
+    Name(#[source] IndexError),
+    /// More than an image can hold.
+    #[error("build context")]
+    Tree(#[source] TreeError),
     /// A file is another one than when it was hashed.
     #[error("{path:?} of the build context changed while the build was running")]
     Changed {
@@ -117,10 +122,8 @@ pub struct Context {
     made: Option<Time>,
     /// The tree of what is wanted.
     pub tree: Arc<Tree>,
-    /// The same as a layer.
-    pub layer: LayerIndex,
-    /// Which path of `layer` has each content, for what the store may not hold yet. Most builds need none of it.
-    paths: OnceLock<HashMap<Digest, usize>>,
+    /// Which file of `tree` has each content, for what the store may not hold yet. Most builds need none of it.
+    files: OnceLock<HashMap<Digest, Id>>,
     /// Number of files that were hashed, because the memo did not know them.
     pub hashed: usize,
     /// Number of files.
@@ -190,19 +193,27 @@ fn read_with(
     memo_name: Option<&str>,
     keep: bool,
 ) -> Result<Context, ContextError> {
-    let mut rows = Rows::new(Time::now());
+    let settled = Settled::before(Time::now());
     let root = Root::open(root)?;
     let found = walk(&root, needed, ignore, cancel)?;
-    let memo = memo_name.map(|name| Memo::load(store, name)).unwrap_or_default();
-    let digests = digest_all(store, &root, &found, &memo, cancel, keep)?;
-    let remembered = memo.len();
-    drop(memo);
-    rows.reserve(remembered);
+    let (digests, remembered) = digest_all(store, &root, &found, memo_name, cancel, keep)?;
+    let hashed = digests.iter().flatten().filter(|d| d.fresh).count();
+    if let Some(name) = memo_name.filter(|_| keep) {
+        let row = |n: u32| {
+            let digested = digests[n as usize].as_ref()?;
+            let listed = &found[n as usize].identity;
+            let identity = digested.otherwise.as_ref().map_or(listed, |read| &read.identity);
+            settled.is(identity).then_some((identity, &digested.known))
+        };
+        let rows: Vec<u32> = (0..found.len() as u32).filter(|n| row(*n).is_some()).collect();
+        if hashed > 0 || rows.len() != remembered {
+            memo::save(store, name, rows, row);
+        }
+    }
 
-    let mut entries = Vec::with_capacity(found.len());
     let mut first: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    let (mut count, mut hashed) = (0, 0);
-    for (f, digested) in found.into_iter().zip(digests) {
+    let mut count = 0;
+    let entries = in_pieces(found).zip(in_pieces(digests)).map(|(f, digested)| {
         let xattrs = match &digested {
             Some(Digested { otherwise: Some(read), .. }) => read.xattrs.clone(),
             Some(Digested { known: Known { has_xattrs: true, .. }, .. }) => root.xattrs(&f.path),
@@ -216,11 +227,12 @@ fn read_with(
                 count += 1;
                 Kind::File { size: 0, digest: Digest::of(b"") }
             }
-            (FoundKind::File, Some(Digested { known: Known { digest, .. }, size, fresh, otherwise })) => {
+            (FoundKind::File, Some(Digested { known: Known { digest, .. }, otherwise, .. })) => {
                 count += 1;
-                hashed += usize::from(fresh);
-                let identity = otherwise.map_or(f.identity, |read| read.identity);
-                rows.add(identity, Known { digest, has_xattrs: !xattrs.is_empty() });
+                let (identity, size) = match &otherwise {
+                    Some(read) => (read.identity, read.size),
+                    None => (f.identity, f.identity.size),
+                };
                 let inode = (identity.dev, identity.ino);
                 match first.get(&inode) {
                     Some(target) => Kind::HardLink { target: target.clone() },
@@ -233,35 +245,50 @@ fn read_with(
                 }
             }
         };
-        entries.push(Entry {
-            path: f.path,
-            attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs },
-            kind,
-        });
-    }
-    if let Some(name) = memo_name.filter(|_| keep && (hashed > 0 || rows.len() != remembered)) {
-        rows.save(store, name);
-    } else {
-        drop(rows);
-    }
-    let layer = LayerIndex::from_entries(entries).map_err(ContextError::Name)?;
-    let tree = Tree::from_layers([&layer]).unwrap_or_default();
+        let attrs = Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs };
+        Entry { path: f.path, attrs, kind }
+    });
+    let tree = tree_of(entries)?;
     Ok(Context {
         label: root.path().display().to_string(),
         root: Some(root),
         made: None,
         tree: Arc::new(tree),
-        layer,
-        paths: OnceLock::new(),
+        files: OnceLock::new(),
         hashed,
         count,
     })
 }
 
+fn tree_of(entries: impl Iterator<Item = Entry>) -> Result<Tree, ContextError> {
+    Tree::from_sorted(entries).map_err(|e| match e {
+        TreeError::Entry(e) => ContextError::Name(e),
+        e => ContextError::Tree(e),
+    })
+}
+
+/// What [`Tree::from_sorted`] would make the tree of.
+fn entries(tree: &Tree) -> Vec<Entry> {
+    let mut all = tree.flatten();
+    all.retain(|e| !e.path.is_empty());
+    all
+}
+
+/// The items of a list, whose memory is given back on the way: of a million files, the list and what is made of it are large.
+fn in_pieces<T>(mut all: Vec<T>) -> impl Iterator<Item = T> {
+    const PIECE: usize = 4096;
+    let mut pieces = Vec::with_capacity(all.len() / PIECE + 1);
+    while all.len() > PIECE {
+        pieces.push(all.split_off((all.len() - 1) / PIECE * PIECE));
+        all.shrink_to_fit();
+    }
+    pieces.push(all);
+    std::iter::from_fn(move || pieces.pop()).flatten()
+}
+
 /// What is known of a regular file.
 struct Digested {
     known: Known,
-    size: u64,
     /// It was not in the memo.
     fresh: bool,
     /// When it was read it was not what was listed, or it has attributes. Few files are so, and there may be a million.
@@ -271,30 +298,37 @@ struct Digested {
 /// A file as it was when it was read.
 struct Otherwise {
     identity: Identity,
+    size: u64,
     xattrs: Xattrs,
 }
 
-/// The digest of every regular file: from the memo, or by taking the file into the store, on two threads at least.
+/// The digest of every regular file: from the memo, or by taking the file into the store, on two threads at least. With it the number
+/// of files in the memo.
 fn digest_all(
     store: &Store,
     root: &Root,
     found: &[Found],
-    memo: &Memo,
+    memo_name: Option<&str>,
     cancel: &AtomicBool,
     keep: bool,
-) -> Result<Vec<Option<Digested>>, ContextError> {
-    let mut out: Vec<Option<Digested>> = Vec::with_capacity(found.len());
-    let mut todo = Vec::new();
-    for (i, f) in found.iter().enumerate() {
-        let known = matches!(f.kind, FoundKind::File).then(|| memo.get(&f.identity));
-        if known == Some(None) {
-            todo.push(i);
+) -> Result<(Vec<Option<Digested>>, usize), ContextError> {
+    let is_file = |i: &u32| matches!(found[*i as usize].kind, FoundKind::File);
+    let files = || (0..found.len() as u32).filter(is_file);
+    let mut out: Vec<Option<Digested>> = Vec::new();
+    out.resize_with(found.len(), || None);
+    let mut remembered = 0;
+    if let Some(name) = memo_name {
+        let identity = |i: u32| &found[i as usize].identity;
+        remembered = memo::recall(store, name, files().collect(), identity, |i, known| {
+            out[i as usize] = Some(Digested { known, fresh: false, otherwise: None });
+        });
+        if remembered == 0 {
+            out.fill_with(|| None);
         }
-        let size = f.identity.size;
-        out.push(known.flatten().map(|known| Digested { known, size, fresh: false, otherwise: None }));
     }
+    let todo: Vec<usize> = files().map(|i| i as usize).filter(|i| out[*i].is_none()).collect();
     if todo.is_empty() {
-        return Ok(out);
+        return Ok((out, remembered));
     }
     let batch = store.batch();
     let next = AtomicUsize::new(0);
@@ -334,7 +368,7 @@ fn digest_all(
     batch
         .commit(Vec::new(), Vec::new())
         .map_err(|source| ContextError::Store { path: root.path().to_owned(), source })?;
-    Ok(out)
+    Ok((out, remembered))
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -347,7 +381,7 @@ fn fresh(root: &Root, found: &Found, sink: Option<&store::Sink>) -> Result<Diges
     let file = root.file(path)?;
     let read = |source| ContextError::Read { path: root.name(path), source };
     let stat = rustix::fs::fstat(&file).map_err(|e| read(e.into()))?;
-    let read_as = Otherwise { identity: identity(&stat), xattrs: xattrs_of(&file) };
+    let (read_as, xattrs) = (identity(&stat), xattrs_of(&file));
     let (digest, size) = match sink {
         Some(sink) => ingest(sink, &file, &root.name(path))?,
         None => {
@@ -357,10 +391,10 @@ fn fresh(root: &Root, found: &Found, sink: Option<&store::Sink>) -> Result<Diges
             (digest, size)
         }
     };
-    let known = Known { digest, has_xattrs: !read_as.xattrs.is_empty() };
-    let as_listed = read_as.identity == found.identity && read_as.xattrs.is_empty();
-    let otherwise = (!as_listed).then(|| Box::new(read_as));
-    Ok(Digested { known, size, fresh: true, otherwise })
+    let known = Known { digest, has_xattrs: !xattrs.is_empty() };
+    let as_listed = read_as == found.identity && size == read_as.size && xattrs.is_empty();
+    let otherwise = (!as_listed).then(|| Box::new(Otherwise { identity: read_as, size, xattrs }));
+    Ok(Digested { known, fresh: true, otherwise })
 }
 
 fn ingest(sink: &store::Sink, file: &std::fs::File, path: &Path) -> Result<(Digest, u64), ContextError> {
@@ -371,21 +405,25 @@ impl Context {
     /// A context that was fetched: its contents are in the store. `label` names it in messages.
     pub(crate) fn of_layer(
         label: String,
-        layer: LayerIndex,
+        layer: &LayerIndex,
         made: Option<Time>,
     ) -> Result<Context, oci::tree::TreeError> {
-        let tree = Tree::from_layers([&layer])?;
+        let tree = Tree::from_layers([layer])?;
         let count = layer.entries().iter().filter(|e| matches!(e.kind, Kind::File { .. })).count();
         Ok(Context {
             root: None,
             label,
             made,
             tree: Arc::new(tree),
-            layer,
-            paths: OnceLock::new(),
+            files: OnceLock::new(),
             hashed: 0,
             count,
         })
+    }
+
+    /// The tree as a layer.
+    pub fn layer(&self) -> Result<LayerIndex, ContextError> {
+        LayerIndex::from_entries(entries(&self.tree)).map_err(ContextError::Name)
     }
 
     /// Makes sure that the store holds the contents that a layer names.
@@ -393,66 +431,77 @@ impl Context {
         layer.objects().try_for_each(|(digest, _)| self.provide_one(batch, &digest))
     }
 
+    /// Makes sure that the store holds all contents of the context.
+    pub fn provide_all(&self, batch: &store::Batch) -> Result<(), ContextError> {
+        (0..self.tree.len() as Id).try_for_each(|id| match &self.tree.inode(id).node {
+            Node::File { digest, .. } => self.provide_one(batch, digest),
+            _ => Ok(()),
+        })
+    }
+
     /// Makes sure that the store holds one content of the context.
     pub fn provide_one(&self, batch: &store::Batch, digest: &Digest) -> Result<(), ContextError> {
-        let Some((root, within)) = self.path_of(digest) else { return Ok(()) };
+        let Some(root) = &self.root else { return Ok(()) };
         // Most are there, and need no name.
-        let failed = |source| ContextError::Store { path: root.name(within), source };
+        let failed = |source| ContextError::Store { path: root.path().to_owned(), source };
         if batch.reuse(digest).map_err(failed)? {
             return Ok(());
         }
+        let Some((root, within)) = self.path_of(digest) else { return Ok(()) };
         // An empty file may be a socket, which cannot be opened.
         if *digest == Digest::of(b"") {
             let added = batch.add_bytes(b"").map(drop);
             return added.map_err(failed);
         }
-        let path = root.name(within);
-        let (got, _) = ingest(&batch.sink(), &root.file(within)?, &path)?;
+        let path = root.name(&within);
+        let (got, _) = ingest(&batch.sink(), &root.file(&within)?, &path)?;
         if got == *digest { Ok(()) } else { Err(ContextError::Changed { path }) }
     }
 
-    fn path_of(&self, digest: &Digest) -> Option<(&Root, &[u8])> {
+    fn path_of(&self, digest: &Digest) -> Option<(&Root, Vec<u8>)> {
         let root = self.root.as_ref()?;
-        let paths = self.paths.get_or_init(|| {
-            let digests = self.layer.entries().iter().enumerate().filter_map(|(i, e)| match e.kind {
-                Kind::File { digest, .. } => Some((digest, i)),
+        let files = self.files.get_or_init(|| {
+            let digests = (0..self.tree.len() as Id).filter_map(|id| match self.tree.inode(id).node {
+                Node::File { digest, .. } => Some((digest, id)),
                 _ => None,
             });
             digests.collect()
         });
-        let entry = self.layer.entries().get(*paths.get(digest)?)?;
-        Some((root, &entry.path))
+        Some((root, self.tree.path(*files.get(digest)?)))
     }
 
     /// One content, if the context's directory holds it still and it is not longer than `limit` bytes.
     pub fn read(&self, digest: &oci::Digest, limit: u64) -> Option<Vec<u8>> {
         let (root, path) = self.path_of(digest)?;
         let mut bytes = Vec::new();
-        let mut file = std::io::Read::take(root.file(path).ok()?, limit + 1);
+        let mut file = std::io::Read::take(root.file(&path).ok()?, limit + 1);
         std::io::Read::read_to_end(&mut file, &mut bytes).ok()?;
         (bytes.len() as u64 <= limit && oci::Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
-    /// The same contents with other attributes.
-    pub(crate) fn with_layer(self, layer: LayerIndex) -> Context {
-        let tree = Arc::new(Tree::from_layers([&layer]).unwrap_or_default());
-        Context { layer, tree, paths: OnceLock::new(), ..self }
+    /// The context with another time for everything in it.
+    pub(crate) fn dated(mut self, time: Time) -> Result<Context, ContextError> {
+        let dated = entries(&self.tree).into_iter().map(|mut e| {
+            e.attrs.mtime = time;
+            e
+        });
+        self.tree = Arc::new(tree_of(dated)?);
+        self.files = OnceLock::new();
+        Ok(self)
     }
 
     /// The context with other content of one file, which must be in the store. `None` if there is no such file.
     pub fn with_file(&self, path: &[u8], digest: Digest, size: u64) -> Option<Context> {
-        let mut entries = self.layer.entries().to_vec();
+        let mut entries = entries(&self.tree);
         let entry = entries.iter_mut().find(|e| e.path == path && matches!(e.kind, Kind::File { .. }))?;
         entry.kind = Kind::File { size, digest };
-        let layer = LayerIndex::from_entries(entries).ok()?;
-        let tree = Arc::new(Tree::from_layers([&layer]).ok()?);
+        let tree = Arc::new(tree_of(entries.into_iter()).ok()?);
         Some(Context {
             root: self.root.clone(),
             label: self.label.clone(),
             made: self.made,
             tree,
-            layer,
-            paths: self.paths.clone(),
+            files: self.files.clone(),
             hashed: 0,
             count: self.count,
         })

@@ -254,13 +254,13 @@ impl Selection {
         &self.matches
     }
 
-    /// The paths in `tree` of everything that is selected; directories that only lead there are left out.
-    pub fn paths(&self, tree: &Tree) -> Vec<Vec<u8>> {
+    /// The paths in `tree` of what is selected and wanted; directories that only lead there are left out.
+    pub fn paths(&self, tree: &Tree, wanted: impl Fn(Id) -> bool) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         for m in &self.matches {
             let start = tree.path(m.id);
-            let visited = self.visit(tree, m.id, &mut |rel, _, include| {
-                if include {
+            let visited = self.visit(tree, m.id, &mut |rel, id, include| {
+                if include && wanted(id) {
                     out.push(join(&start, rel));
                 }
                 Ok(())

@@ -76,10 +76,7 @@ fn with_times(entries: &[Entry], time: impl Fn(Time) -> Time) -> Result<LayerInd
 /// A context whose files all have one time.
 pub(crate) fn dated(context: Context, options: &Options, epoch: Option<i64>) -> Result<Context, BuildError> {
     match epoch {
-        Some(secs) if options.reproducible => {
-            let layer = with_times(context.layer.entries(), |_| Time::from_secs(secs))?;
-            Ok(context.with_layer(layer))
-        }
+        Some(secs) if options.reproducible => Ok(context.dated(Time::from_secs(secs))?),
         _ => Ok(context),
     }
 }

@@ -166,10 +166,9 @@ impl Solver<'_> {
             self.would_run(at, reason);
             return Ok(Seen { known: Known::After(self.named(at)), ..now });
         }
-        let ran = prepared.execute(self, at.id, &parent)?;
-        let plain = ran.layer.without_times();
+        let ran = prepared.execute(self, at, &parent)?;
         let same =
-            |r: &&store::Record| self.store.layer(&r.layer).is_ok_and(|old| old.without_times() == plain);
+            |r: &&store::Record| self.store.layer(&r.layer).is_ok_and(|old| old.same_but_times(&ran.layer));
         if reason == RunReason::Recomputed
             && let Some(r) = earlier.iter().find(same)
         {

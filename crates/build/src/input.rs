@@ -317,8 +317,7 @@ pub fn open(
                 git.commit_times |= options.commit_times;
                 let keep = git.keep_git_dir.unwrap_or(false) || options.keep_git_dir;
                 let checkout = fetcher.git(&git, keep)?;
-                let layer = oci::LayerIndex::clone(&checkout.layer);
-                let context = of_layer(git.shown(), layer, Some(checkout.committed))?;
+                let context = of_layer(git.shown(), &checkout.layer, Some(checkout.committed))?;
                 Ok(Fetched { context, dockerfile: false })
             })?
         }
@@ -367,10 +366,10 @@ fn one_file(url: &str, file: &crate::fetch::Download) -> Result<Context, BuildEr
     let kind = oci::Kind::File { size: file.size, digest: file.digest };
     let entry = oci::Entry { path: CONTEXT_FILE.into(), kind, attrs };
     let layer = oci::LayerIndex::from_entries(vec![entry]).map_err(crate::context::ContextError::Name)?;
-    of_layer(crate::fetch::shown(url), layer, file.dated.then_some(file.modified))
+    of_layer(crate::fetch::shown(url), &layer, file.dated.then_some(file.modified))
 }
 
-fn of_layer(label: String, layer: oci::LayerIndex, made: Option<Time>) -> Result<Context, BuildError> {
+fn of_layer(label: String, layer: &oci::LayerIndex, made: Option<Time>) -> Result<Context, BuildError> {
     let broken = |e| BuildError::Image { name: label.clone(), why: crate::images::chain_text(&e) };
     Context::of_layer(label.clone(), layer, made).map_err(broken)
 }
@@ -380,10 +379,10 @@ pub(crate) fn named(fetcher: &Fetcher<'_>, place: &Place) -> Result<Context, Bui
     match place {
         Place::Git(git) => {
             let checkout = fetcher.git(git, git.keep_git_dir.unwrap_or(false))?;
-            of_layer(git.shown(), oci::LayerIndex::clone(&checkout.layer), Some(checkout.committed))
+            of_layer(git.shown(), &checkout.layer, Some(checkout.committed))
         }
         Place::Http(url) => one_file(url, &fetcher.http(url, None, MAX_FILE, &|_, _| {})?),
-        Place::Dir(_) | Place::Stream(_) => of_layer(String::new(), oci::LayerIndex::default(), None),
+        Place::Dir(_) | Place::Stream(_) => of_layer(String::new(), &oci::LayerIndex::default(), None),
     }
 }
 
@@ -433,7 +432,7 @@ fn of_archive(
     // The layer is named by nothing but this build; its contents are what later steps take.
     batch.add_layer(&layer)?;
     batch.commit(Vec::new(), Vec::new())?;
-    Ok(Fetched { context: of_layer(label.to_owned(), layer, made)?, dockerfile: false })
+    Ok(Fetched { context: of_layer(label.to_owned(), &layer, made)?, dockerfile: false })
 }
 
 /// The text of a file of a tree.

@@ -158,7 +158,7 @@ fn taken(step: &Step, tree: &Tree) -> Option<(Vec<Vec<u8>>, Vec<String>)> {
                     ..Spec::default()
                 };
                 match select(&Source { tree, path }, &spec) {
-                    Ok(selection) => paths.extend(selection.paths(tree)),
+                    Ok(selection) => paths.extend(selection.paths(tree, |_| true)),
                     Err(_) => missing.push(path.clone()),
                 }
             }
@@ -217,7 +217,7 @@ pub fn list_context(
     let (plan, unknown) = plan_from_store(store, request, &parsed, listener)?;
     let (context, layer, ignored) = match &request.files {
         Files::None => (String::new(), oci::LayerIndex::default(), Amount::default()),
-        Files::Fetched(c) => (c.label().to_owned(), c.layer.clone(), Amount::default()),
+        Files::Fetched(c) => (c.label().to_owned(), c.layer()?, Amount::default()),
         Files::Dir(dir) => {
             let matcher = matcher(&request.input.ignore)?;
             let kept = context::survey(dir, matcher.as_ref(), cancel)?;

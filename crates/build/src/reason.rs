@@ -3,9 +3,9 @@
 //! As JSON a reason is an object whose member `why` names the case, in kebab case; the other members are the fields of that case.
 //! Nothing secret is in one: values of variables that look like secrets are masked before they get here (`masking`).
 
-use oci::Digest;
+use oci::index::{Attrs, show};
 use oci::tree::{Id, Node};
-use oci::{Tree, index::show};
+use oci::{Digest, Entry, Kind, LayerIndex, Tree};
 use serde::{Deserialize, Serialize};
 
 /// Names of a directory that are told of, at most.
@@ -71,22 +71,43 @@ impl FileState {
     /// That of an inode.
     pub(crate) fn of(tree: &Tree, id: Id) -> FileState {
         let inode = tree.inode(id);
-        let (mut size, mut digest, mut target) = (None, None, None);
-        let kind = match &inode.node {
-            Node::Directory(_) => "directory",
-            Node::File { size: s, digest: d } => {
-                (size, digest) = (Some(*s), Some(*d));
-                "file"
+        let none = FileState::new("device", &inode.attrs);
+        match &inode.node {
+            Node::Directory(_) => FileState { kind: "directory".to_owned(), ..none },
+            Node::File { size, digest } => {
+                FileState { kind: "file".to_owned(), size: Some(*size), digest: Some(*digest), ..none }
             }
-            Node::Symlink(t) => {
-                target = Some(show(t));
-                "link"
+            Node::Symlink(t) => FileState { kind: "link".to_owned(), target: Some(show(t)), ..none },
+            Node::Fifo => FileState { kind: "fifo".to_owned(), ..none },
+            Node::CharDevice(..) | Node::BlockDevice(..) => none,
+        }
+    }
+
+    /// That of an entry of a layer; none of a whiteout, and of a link to a file of a layer below.
+    pub(crate) fn of_entry(layer: &LayerIndex, entry: &Entry) -> Option<FileState> {
+        let none = FileState::new("device", &entry.attrs);
+        Some(match &entry.kind {
+            Kind::Directory { .. } => FileState { kind: "directory".to_owned(), ..none },
+            Kind::File { size, digest } => {
+                FileState { kind: "file".to_owned(), size: Some(*size), digest: Some(*digest), ..none }
             }
-            Node::Fifo => "fifo",
-            Node::CharDevice(..) | Node::BlockDevice(..) => "device",
-        };
-        let a = &inode.attrs;
-        FileState { kind: kind.to_owned(), mode: a.mode, uid: a.uid, gid: a.gid, size, digest, target }
+            Kind::Symlink { target } => {
+                FileState { kind: "link".to_owned(), target: Some(show(target)), ..none }
+            }
+            Kind::Fifo => FileState { kind: "fifo".to_owned(), ..none },
+            Kind::CharDevice { .. } | Kind::BlockDevice { .. } => none,
+            // A layer's links lead to the first name of their file, which is none.
+            Kind::HardLink { target } => {
+                let first = layer.get(target).filter(|e| !matches!(e.kind, Kind::HardLink { .. }))?;
+                return FileState::of_entry(layer, first);
+            }
+            Kind::Whiteout => return None,
+        })
+    }
+
+    fn new(kind: &str, attrs: &Attrs) -> FileState {
+        let Attrs { mode, uid, gid, .. } = *attrs;
+        FileState { kind: kind.to_owned(), mode, uid, gid, size: None, digest: None, target: None }
     }
 
     /// What is otherwise now, in a few words; none if nothing that is known here is.

@@ -555,15 +555,16 @@ impl<'a> Solver<'a> {
     /// A directory given with `--build-context` that a stage starts from: its files as one layer.
     pub(crate) fn local_state(&self, name: &str) -> Result<State, BuildError> {
         let Some(context) = self.locals.get(name) else { return Ok(State::empty()) };
-        if context.layer.is_empty() {
+        if context.tree.is_empty() {
             return Ok(State::empty());
         }
+        let layer = context.layer()?;
         if self.dry {
-            return Ok(State::empty().push_unkept(context.layer.clone()));
+            return Ok(State::empty().push_unkept(layer));
         }
         let batch = self.store.batch();
-        context.provide(&batch, &context.layer)?;
-        let id = batch.add_layer(&context.layer)?;
+        context.provide_all(&batch)?;
+        let id = batch.add_layer(&layer)?;
         batch.commit(Vec::new(), Vec::new())?;
         Ok(State::of_layers(vec![id]))
     }
@@ -631,7 +632,7 @@ impl<'a> Solver<'a> {
         self.note(id, |s| s.reason = Some(reason.clone()));
         let permit = self.permit()?;
         let began = Instant::now();
-        let ran = prepared.execute(self, id, parent)?;
+        let ran = prepared.execute(self, at, parent)?;
         drop(permit);
         let ran = Kept { reason, took: began.elapsed(), ran };
         self.keep(at, &prepared, parent, &earlier, ran, lock)
@@ -646,8 +647,7 @@ impl<'a> Solver<'a> {
         parent: &State,
     ) -> Result<Option<(&'r Record, Cutoff)>, BuildError> {
         let layers = || earlier.iter().filter_map(|r| Some((r, self.store.layer(&r.layer).ok()?)));
-        let plain = ran.layer.without_times();
-        if let Some((r, _)) = layers().find(|(_, old)| old.without_times() == plain) {
+        if let Some((r, _)) = layers().find(|(_, old)| old.same_but_times(&ran.layer)) {
             return Ok(Some((r, Cutoff::Exact)));
         }
         if !is_run || self.options.cutoff != Cutoff::Noise {

@@ -4,11 +4,12 @@
 //! For a step whose key has none it is what that build had in the step's place, and what differs is part of the step itself. All
 //! of it is told from records and the log of builds: where they are lost, less is known, and nothing else changes.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use oci::index::show;
 use oci::tree::{Id, Node, components};
-use oci::{Digest, LayerIndex, Tree};
+use oci::{Digest, Entry, Kind, LayerIndex, Tree};
 use serde_json::Value;
 use store::Record;
 
@@ -59,6 +60,12 @@ impl Solver<'_> {
     /// How long a step, or what was in its place, took when it last ran.
     pub(crate) fn took_before(&self, at: At<'_>) -> Option<u64> {
         self.counterparts(at).find(|(_, s)| s.layer.is_some()).map(|(_, s)| s.ran_ms)
+    }
+
+    /// The layer that the last build had in a step's place, if the store still has it.
+    pub(crate) fn layer_before(&self, at: At<'_>) -> Option<(Digest, Arc<LayerIndex>)> {
+        let id = self.counterparts(at).find_map(|(_, s)| s.layer)?;
+        Some((id, self.store.layer(&id).ok()?))
     }
 
     /// Why a step has to run. `earlier` are the records of its key.
@@ -176,7 +183,7 @@ impl Solver<'_> {
         };
         let step = &self.plan.stages[s].steps[n];
         let context = match &step.kind {
-            StepKind::Copy(c) => self.context_path(c, tree, id),
+            StepKind::Copy(c) => self.context_path(c, &tree.path(id), &FileState::of(tree, id)),
             _ => None,
         };
         Ok(Some(Origin {
@@ -190,21 +197,19 @@ impl Solver<'_> {
     }
 
     /// The file of the context that a file of an image was copied from: of those with the same content, that whose path ends most alike.
-    fn context_path(&self, copy: &Copy, tree: &Tree, id: Id) -> Option<String> {
+    fn context_path(&self, copy: &Copy, wanted: &[u8], state: &FileState) -> Option<String> {
         let (None, Some(context)) = (copy.from, self.context.get()) else { return None };
-        let wanted = tree.path(id);
-        let same = |other: Id| match (&tree.inode(id).node, &context.tree.inode(other).node) {
-            (Node::File { digest: a, .. }, Node::File { digest: b, .. }) => a == b,
-            (Node::Symlink(a), Node::Symlink(b)) => a == b,
-            (Node::Directory(_), Node::Directory(_)) => true,
+        let same = |id: Id| match &context.tree.inode(id).node {
+            Node::File { digest, .. } => state.digest == Some(*digest),
+            Node::Symlink(target) => state.target.as_ref().is_some_and(|t| *t == show(target)),
+            Node::Directory(_) => state.kind == "directory",
             _ => false,
         };
-        selected(copy, &context.tree)
+        selected(copy, &context.tree, same)
             .into_iter()
-            .filter(|p| context.tree.lookup(p).is_some_and(same))
-            .max_by_key(|p| alike(p, &wanted))
+            .max_by_key(|p| alike(p, wanted))
             // Directories are alike by their names only.
-            .filter(|p| !tree.inode(id).is_dir() || alike(p, &wanted) > 0)
+            .filter(|p| state.kind != "directory" || alike(p, wanted) > 0)
             .map(|p| show(&p).trim_start_matches('/').to_owned())
     }
 
@@ -319,32 +324,17 @@ impl Solver<'_> {
     /// Which files of a COPY are others than in the build before. `layer` is what it made.
     pub(crate) fn which_files(&self, at: At<'_>, layer: &LayerIndex) -> Option<RunReason> {
         let StepKind::Copy(copy) = &at.step.kind else { return None };
-        let id = self.counterparts(at).find_map(|(_, s)| s.layer)?;
-        let old_layer = self.store.layer(&id).ok()?;
-        let (old, new) = (Tree::from_layers([&*old_layer]).ok()?, Tree::from_layers([layer]).ok()?);
-        let mut changed: Vec<(Vec<u8>, String)> = Vec::new();
-        for e in layer.entries().iter().chain(old_layer.entries()) {
-            let state = |t: &Tree| t.lookup(&e.path).map(|id| FileState::of(t, id));
-            let how = match (state(&old), state(&new)) {
-                (Some(o), Some(n)) => o.change_to(&n),
-                (None, Some(n)) if n.kind != "directory" => Some("is new".to_owned()),
-                (Some(o), None) if o.kind != "directory" => Some("is gone".to_owned()),
-                _ => None,
-            };
-            if let Some(how) = how
-                && !changed.iter().any(|(p, _)| *p == e.path)
-            {
-                changed.push((e.path.clone(), how));
-            }
+        let (_, old_layer) = self.layer_before(at)?;
+        let mut changed: Vec<Change> = Vec::new();
+        each_change(&old_layer, layer, &mut |change| {
+            changed.push(change);
             // The sum is told, not listed; beyond this it says little.
-            if changed.len() > 10_000 {
-                break;
-            }
-        }
+            changed.len() <= 10_000
+        });
         // What changed says more than what came or went.
-        let first = changed.iter().position(|(_, how)| how == "changed").unwrap_or(0);
-        let (path, how) = changed.get(first)?.clone();
-        let state = |t: &Tree| t.lookup(&path).map(|id| Box::new(FileState::of(t, id)));
+        let first = changed.iter().position(|c| c.how == "changed").unwrap_or(0);
+        let more = changed.len().checked_sub(1)?;
+        let Change { path, how, old, new } = changed.swap_remove(first);
         let origin = copy.from.map(|s| Origin {
             step: self.plan.stages[s].name.clone(),
             line: None,
@@ -353,15 +343,58 @@ impl Solver<'_> {
             old_base: None,
             new_base: None,
         });
-        let source = new.lookup(&path).and_then(|id| self.context_path(copy, &new, id));
-        let more = changed.len() - 1;
+        let source = new.as_ref().and_then(|new| self.context_path(copy, &path, new));
         let path = source.unwrap_or_else(|| format!("/{}", show(&path).trim_start_matches('/')));
-        let (old, new) = (state(&old), state(&new));
+        let (old, new) = (old.map(Box::new), new.map(Box::new));
         Some(RunReason::FilesChanged { path, how, more, origin, old, new })
     }
 
     pub(crate) fn stage_name(&self, stage: usize) -> String {
         self.plan.stages[stage].name.clone()
+    }
+}
+
+/// A name that is otherwise in one layer than in another.
+struct Change {
+    path: Vec<u8>,
+    how: String,
+    old: Option<FileState>,
+    new: Option<FileState>,
+}
+
+/// Goes through two layers side by side and tells of what is otherwise, until it is told to stop. Directories that come or go do so with
+/// what is in them.
+fn each_change(old: &LayerIndex, new: &LayerIndex, tell: &mut dyn FnMut(Change) -> bool) {
+    let (mut was, mut is) = (old.entries().iter().peekable(), new.entries().iter().peekable());
+    loop {
+        let order = match (was.peek(), is.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => oci::index::compare(&a.path, &b.path),
+        };
+        let a = if order.is_le() { was.next() } else { None };
+        let b = if order.is_ge() { is.next() } else { None };
+        if let (Some(a), Some(b)) = (a, b)
+            && a.kind == b.kind
+            && a.attrs == b.attrs
+            && !matches!(a.kind, Kind::HardLink { .. })
+        {
+            continue;
+        }
+        let state = |e: Option<&Entry>, layer| e.and_then(|e| FileState::of_entry(layer, e));
+        let (old, new) = (state(a, old), state(b, new));
+        let how = match (&old, &new) {
+            (Some(o), Some(n)) => o.change_to(n),
+            (None, Some(n)) if n.kind != "directory" => Some("is new".to_owned()),
+            (Some(o), None) if o.kind != "directory" => Some("is gone".to_owned()),
+            _ => None,
+        };
+        if let (Some(how), Some(e)) = (how, a.or(b))
+            && !tell(Change { path: e.path.clone(), how, old, new })
+        {
+            return;
+        }
     }
 }
 
@@ -381,15 +414,18 @@ fn missing(tree: &Tree, id: Id, other: &Arc<Tree>, other_id: Id) -> Vec<String> 
     names.take(NAMES).map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
-/// Everything that a COPY takes of a context.
-fn selected(copy: &Copy, tree: &Tree) -> Vec<Vec<u8>> {
+/// What a COPY takes of a context and is wanted.
+fn selected(copy: &Copy, tree: &Tree, wanted: impl Fn(Id) -> bool) -> Vec<Vec<u8>> {
     let spec =
         Spec { exclude: copy.exclude.clone(), parents: copy.parents, wildcards: true, ..Spec::default() };
     let paths = copy.sources.iter().filter_map(|s| match s {
         CopySource::Path(p) => Some(p),
         _ => None,
     });
-    paths.filter_map(|path| Some(select(&Source { tree, path }, &spec).ok()?.paths(tree))).flatten().collect()
+    paths
+        .filter_map(|path| Some(select(&Source { tree, path }, &spec).ok()?.paths(tree, &wanted)))
+        .flatten()
+        .collect()
 }
 
 /// How many components two paths have in common at their ends.

@@ -167,10 +167,18 @@ pub fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 /// Order by components: `/` sorts before every other byte.
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let rank = |c: u8| if c == b'/' { 0u16 } else { u16::from(c) + 1 };
-    match a.iter().zip(b).find(|(x, y)| x != y) {
-        Some((&x, &y)) => rank(x).cmp(&rank(y)),
-        None => a.len().cmp(&b.len()),
+    let same = common_prefix(a, b);
+    match (a.get(same), b.get(same)) {
+        (Some(&x), Some(&y)) => rank(x).cmp(&rank(y)),
+        _ => a.len().cmp(&b.len()),
     }
+}
+
+/// The number of bytes with which both begin. Paths that are compared are mostly of one directory: eight bytes at a time are worth it.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let same = 8 * words.take_while(|(x, y)| x == y).count();
+    same + a[same..].iter().zip(&b[same..]).take_while(|(x, y)| x == y).count()
 }
 
 /// Why a list of entries is no layer, or bytes are no index.
@@ -204,7 +212,8 @@ pub struct LayerIndex {
     entries: Vec<Entry>,
 }
 
-fn check_path(path: &[u8]) -> Result<(), IndexError> {
+/// Whether a layer may hold this path.
+pub(crate) fn check_path(path: &[u8]) -> Result<(), IndexError> {
     let bad = path.len() > MAX_PATH
         || path.contains(&0)
         || (!path.is_empty()
@@ -342,13 +351,16 @@ impl LayerIndex {
         })
     }
 
-    /// The layer with all modification times set to zero, for comparing two runs of one step (early cut-off).
-    pub fn without_times(&self) -> LayerIndex {
-        let mut entries = self.entries.clone();
-        for e in &mut entries {
-            e.attrs.mtime = Time::default();
-        }
-        LayerIndex { entries }
+    /// Whether two layers are the same in all but modification times, for comparing two runs of one step (early cut-off).
+    pub fn same_but_times(&self, other: &LayerIndex) -> bool {
+        let same = |(a, b): (&Entry, &Entry)| {
+            let owner = |x: &Attrs| (x.mode, x.uid, x.gid);
+            a.kind == b.kind
+                && owner(&a.attrs) == owner(&b.attrs)
+                && a.path == b.path
+                && a.attrs.xattrs == b.attrs.xattrs
+        };
+        self.entries.len() == other.entries.len() && self.entries.iter().zip(&other.entries).all(same)
     }
 
     /// The layer's id and its encoding.
@@ -440,7 +452,7 @@ fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
 
 /// Encodes an entry that follows the path `before`.
 pub(crate) fn put_entry(out: &mut Vec<u8>, before: &[u8], e: &Entry) {
-    let shared = before.iter().zip(&e.path).take_while(|(a, b)| a == b).count();
+    let shared = common_prefix(before, &e.path);
     put(out, shared as u64);
     put_bytes(out, &e.path[shared..]);
     out.push(tag(&e.kind));

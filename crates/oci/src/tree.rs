@@ -14,7 +14,10 @@
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::index::{Attrs, Entry, Kind, LayerIndex, MAX_PATH, join, show};
+use crate::index::{Attrs, Entry, IndexError, Kind, LayerIndex, MAX_PATH, check_path, join, show, split};
+
+#[cfg(test)]
+mod tests;
 
 /// Number of an inode in its tree.
 pub type Id = u32;
@@ -31,8 +34,11 @@ pub const MAX_INODES: usize = if cfg!(test) { 60_000 } else { 6_000_000 };
 /// Links that a resolution follows at most (Linux: 40).
 const MAX_LINKS: usize = 40;
 
+/// A name. The first name of an inode is kept once, for its directory and for itself: there may be millions.
+pub type Name = Arc<[u8]>;
+
 /// A name in a directory and the inode that it leads to.
-pub type Child = (Box<[u8]>, Id);
+pub type Child = (Name, Id);
 
 /// What an inode is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,21 @@ pub enum Node {
     Fifo,
 }
 
+impl Node {
+    /// What an entry makes, if it makes an inode of its own; a hard link and a whiteout come back.
+    fn of(kind: Kind) -> Result<Node, Kind> {
+        Ok(match kind {
+            Kind::Directory { .. } => Node::Directory(Vec::new()),
+            Kind::File { size, digest } => Node::File { size, digest },
+            Kind::Symlink { target } => Node::Symlink(target),
+            Kind::CharDevice { major, minor } => Node::CharDevice(major, minor),
+            Kind::BlockDevice { major, minor } => Node::BlockDevice(major, minor),
+            Kind::Fifo => Node::Fifo,
+            Kind::HardLink { .. } | Kind::Whiteout => return Err(kind),
+        })
+    }
+}
+
 /// One inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inode {
@@ -70,7 +91,7 @@ pub struct Inode {
     /// Directory of the first name.
     pub parent: Id,
     /// The first name.
-    pub name: Box<[u8]>,
+    pub name: Name,
 }
 
 impl Inode {
@@ -136,6 +157,9 @@ pub enum TreeError {
     /// [`MAX_INODES`].
     #[error("the image has more than {MAX_INODES} files and directories")]
     TooMany,
+    /// An entry that no layer may hold, or not there.
+    #[error(transparent)]
+    Entry(#[from] IndexError),
 }
 
 /// Where a path leads: the deepest existing inode and what is left below it.
@@ -188,7 +212,7 @@ impl Tree {
             nlink: 1,
             layer: 0,
             parent: ROOT,
-            name: Box::default(),
+            name: Name::default(),
         };
         Tree {
             inodes: vec![Arc::new(root)],
@@ -206,6 +230,51 @@ impl Tree {
             tree.apply(layer)?;
         }
         Ok(tree)
+    }
+
+    /// A layer that was never a [`LayerIndex`], and a tree the same as if it had been: of a directory with a million files, having both
+    /// takes twice the memory. The entries come in the order of [`crate::index::compare`], none of them a whiteout, and a hard link after
+    /// the name that it leads to.
+    pub fn from_sorted(entries: impl IntoIterator<Item = Entry>) -> Result<Tree, TreeError> {
+        let mut tree = Tree::new();
+        // The directory of the entry before.
+        let mut dir: (Vec<u8>, Id) = (Vec::new(), ROOT);
+        for mut e in entries {
+            check_path(&e.path)?;
+            e.attrs.xattrs.sort();
+            tree.room_for(1)?;
+            let (parent_path, name) = split(&e.path);
+            if dir.0 != parent_path {
+                tree.close(dir.1);
+                dir = (parent_path.to_vec(), tree.make_dirs(parent_path, 0)?);
+            }
+            if e.path.is_empty() || tree.child(dir.1, name).is_some() {
+                return Err(IndexError::Duplicate(show(&e.path)).into());
+            }
+            match Node::of(e.kind) {
+                Ok(node) => drop(tree.create(dir.1, name, node, e.attrs, 0)),
+                Err(Kind::HardLink { target }) => {
+                    let id =
+                        tree.lookup(&target).filter(|&id| !tree.inode(id).is_dir()).ok_or_else(|| {
+                            TreeError::MissingTarget { link: show(&e.path), target: show(&target) }
+                        })?;
+                    tree.link(dir.1, name.into(), id);
+                    Arc::make_mut(&mut tree.inodes[id as usize]).nlink += 1;
+                }
+                Err(_) => return Err(IndexError::Name(show(&e.path)).into()),
+            }
+        }
+        tree.close(dir.1);
+        tree.inodes.shrink_to_fit();
+        tree.layers = 1;
+        Ok(tree)
+    }
+
+    /// Gives back the room that a directory's list has grown for nothing.
+    fn close(&mut self, dir: Id) {
+        if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node {
+            children.shrink_to_fit();
+        }
     }
 
     /// How many layers were applied.
@@ -354,7 +423,7 @@ impl Tree {
         // directory stand together, and are obeyed together: names that are taken one by one from a long list move all others each time.
         let mut gone: Option<Gone> = None;
         for e in layer.entries() {
-            let above = crate::index::split(&e.path).0;
+            let above = split(&e.path).0;
             if let Some((_, dir, names)) = gone.take_if(|(path, ..)| path != above) {
                 self.unlink_many(dir, names);
             }
@@ -412,7 +481,7 @@ impl Tree {
                 continue;
             }
             self.room_for(1)?;
-            let (parent_path, name) = crate::index::split(&e.path);
+            let (parent_path, name) = split(&e.path);
             if dir.0 != parent_path {
                 dir = (parent_path.to_vec(), self.make_dirs(parent_path, number)?);
             }
@@ -428,7 +497,7 @@ impl Tree {
                     };
                     if self.child(parent, name) != Some(id) {
                         self.unlink(parent, name);
-                        self.link(parent, name, id);
+                        self.link(parent, name.into(), id);
                         Arc::make_mut(&mut self.inodes[id as usize]).nlink += 1;
                     }
                 }
@@ -448,13 +517,7 @@ impl Tree {
                     }
                 },
                 kind => {
-                    let node = match kind {
-                        Kind::File { size, digest } => Node::File { size: *size, digest: *digest },
-                        Kind::Symlink { target } => Node::Symlink(target.clone()),
-                        Kind::CharDevice { major, minor } => Node::CharDevice(*major, *minor),
-                        Kind::BlockDevice { major, minor } => Node::BlockDevice(*major, *minor),
-                        _ => Node::Fifo,
-                    };
+                    let Ok(node) = Node::of(kind.clone()) else { continue };
                     self.unlink(parent, name);
                     self.create(parent, name, node, e.attrs.clone(), number);
                 }
@@ -474,8 +537,8 @@ impl Tree {
     }
 
     /// Directory and name under which `path` leads to `id`.
-    fn name_of(&self, path: &[u8], id: Id) -> (Id, Box<[u8]>) {
-        let (parent, name) = crate::index::split(path);
+    fn name_of(&self, path: &[u8], id: Id) -> (Id, Name) {
+        let (parent, name) = split(path);
         match self.lower_dir(parent) {
             Some(p) if self.child(p, name) == Some(id) => (p, name.into()),
             _ => (self.inode(id).parent, self.inode(id).name.clone()),
@@ -525,16 +588,17 @@ impl Tree {
     fn create(&mut self, parent: Id, name: &[u8], node: Node, attrs: Attrs, layer: u32) -> Id {
         self.note_xattrs(&attrs);
         let id = self.inodes.len() as Id;
-        self.inodes.push(Arc::new(Inode { node, attrs, nlink: 1, layer, parent, name: name.into() }));
+        let name = Name::from(name);
+        self.inodes.push(Arc::new(Inode { node, attrs, nlink: 1, layer, parent, name: name.clone() }));
         self.link(parent, name, id);
         id
     }
 
-    fn link(&mut self, parent: Id, name: &[u8], id: Id) {
+    fn link(&mut self, parent: Id, name: Name, id: Id) {
         if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[parent as usize]).node {
-            match children.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            match children.binary_search_by(|(n, _)| n.cmp(&name)) {
                 Ok(at) => children[at].1 = id,
-                Err(at) => children.insert(at, (name.into(), id)),
+                Err(at) => children.insert(at, (name, id)),
             }
         }
     }
@@ -551,7 +615,7 @@ impl Tree {
     }
 
     /// Takes these names of a directory away.
-    fn unlink_many(&mut self, dir: Id, mut names: Vec<Box<[u8]>>) {
+    fn unlink_many(&mut self, dir: Id, mut names: Vec<Name>) {
         names.sort_unstable();
         self.unlink_all(dir, |name| names.binary_search_by(|n| (**n).cmp(name)).is_ok());
     }
@@ -655,7 +719,7 @@ impl Tree {
 }
 
 /// Names that whiteouts take from a directory: the path by which they name it, the directory, and the names.
-type Gone = (Vec<u8>, Id, Vec<Box<[u8]>>);
+type Gone = (Vec<u8>, Id, Vec<Name>);
 
 /// Told of every name that a walk meets: path and inode.
 pub type Visit<'a, E> = dyn FnMut(&[u8], Id) -> Result<Walk, E> + 'a;
@@ -672,146 +736,4 @@ pub enum Walk {
 /// The components of a path: empty ones and `.` left out.
 pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&c| c == b'/').filter(|c| !c.is_empty() && *c != b".")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn e(path: &str, kind: Kind) -> Entry {
-        Entry { path: path.into(), kind, attrs: Attrs { mode: 0o644, ..Attrs::default() } }
-    }
-    fn file(path: &str, text: &str) -> Entry {
-        e(path, Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) })
-    }
-    fn dir(path: &str) -> Entry {
-        e(path, Kind::Directory { opaque: false })
-    }
-    fn sym(path: &str, to: &str) -> Entry {
-        e(path, Kind::Symlink { target: to.into() })
-    }
-    fn layer(entries: Vec<Entry>) -> LayerIndex {
-        LayerIndex::from_entries(entries).unwrap()
-    }
-    fn paths(t: &Tree) -> Vec<String> {
-        t.flatten().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
-    }
-
-    fn base() -> LayerIndex {
-        layer(vec![dir("a"), file("a/x", "x"), file("a/y", "y"), file("b", "b"), sym("ln", "a")])
-    }
-
-    #[test]
-    fn directories_that_nobody_names_are_bounded() {
-        // Forty paths, and a hundred thousand directories.
-        let deep = |n: usize| e(&format!("{n}{}/f", "/d".repeat(1900)), Kind::Fifo);
-        let apply = |count| Tree::from_layers([&layer((0..count).map(deep).collect())]).map(|t| t.len());
-        assert!(apply(20).unwrap() > 38_000);
-        assert_eq!(apply(40), Err(TreeError::TooMany));
-        // Links that lead from one depth to the next.
-        let path = ["d"; 1900].join("/");
-        let first = layer(vec![dir(&path), sym("l", &path)]);
-        let mut tree = Tree::from_layers([&first]).unwrap();
-        assert_eq!(tree.apply(&layer(vec![file("l/x", "x")])), Ok(()));
-        let next = layer(vec![file(&format!("l/{path}/x"), "x")]);
-        assert!(matches!(tree.apply(&next), Err(TreeError::TooLong(_))));
-    }
-
-    #[test]
-    fn many_files_lose_their_first_names() {
-        // Each look for another name would walk the whole tree.
-        let pair = |n: usize| {
-            let link = e(&format!("z/{n:05}"), Kind::HardLink { target: format!("a/{n:05}").into() });
-            [file(&format!("a/{n:05}"), &n.to_string()), link]
-        };
-        let many = layer((0..10_000).flat_map(pair).collect());
-        let mut tree = Tree::from_layers([&many]).unwrap();
-        let gone = (0..10_000).filter(|n| n % 3 > 0).map(|n| Entry::whiteout(format!("a/{n:05}").into()));
-        tree.apply(&layer(gone.collect())).unwrap();
-        for n in [1, 2, 3, 9_998] {
-            let id = tree.lookup(format!("z/{n:05}").as_bytes()).unwrap();
-            let (dir, links) = if n % 3 > 0 { ("z", 1) } else { ("a", 2) };
-            assert_eq!((tree.path(id), tree.inode(id).nlink), (format!("{dir}/{n:05}").into_bytes(), links));
-        }
-        assert_eq!(tree.children(tree.lookup(b"a").unwrap()).len(), 3334);
-    }
-
-    #[test]
-    fn an_opaque_directory_loses_all_at_once() {
-        let many = layer((0..20_000).map(|n| file(&format!("a/{n:05}"), "x")).collect());
-        let mut tree = Tree::from_layers([&many, &base()]).unwrap();
-        tree.apply(&layer(vec![e("a", Kind::Directory { opaque: true }), file("a/new", "n")])).unwrap();
-        assert_eq!(paths(&tree), ["", "a", "a/new", "b", "ln"]);
-    }
-
-    #[test]
-    fn whiteouts_hide_only_what_lies_below() {
-        let up = layer(vec![
-            Entry::whiteout(b"a/x".to_vec()),
-            e("a", Kind::Directory { opaque: false }),
-            Entry::whiteout(b"b".to_vec()),
-        ]);
-        let t = Tree::from_layers([&base(), &up]).unwrap();
-        assert_eq!(paths(&t), ["", "a", "a/y", "ln"]);
-        let opaque = layer(vec![e("a", Kind::Directory { opaque: true }), file("a/n", "n")]);
-        let t = Tree::from_layers([&base(), &opaque]).unwrap();
-        assert_eq!(paths(&t), ["", "a", "a/n", "b", "ln"]);
-    }
-
-    #[test]
-    fn types_replace_each_other() {
-        let t = Tree::from_layers([&base(), &layer(vec![sym("a", "b")])]).unwrap();
-        assert_eq!(paths(&t), ["", "a", "b", "ln"]);
-        let t = Tree::from_layers([&base(), &layer(vec![dir("ln"), file("ln/n", "n")])]).unwrap();
-        assert_eq!(paths(&t), ["", "a", "a/x", "a/y", "b", "ln", "ln/n"]);
-    }
-
-    #[test]
-    fn an_entry_below_a_link_lands_inside_the_image() {
-        let t = Tree::from_layers([&base(), &layer(vec![file("ln/z", "z")])]).unwrap();
-        assert!(t.lookup(b"a/z").is_some());
-        let out = layer(vec![sym("l", "../../../tmp"), file("l/f", "1")]);
-        let t = Tree::from_layers([&out]).unwrap();
-        assert_eq!(paths(&t), ["", "l", "tmp", "tmp/f"]);
-    }
-
-    #[test]
-    fn a_hard_link_to_a_lower_file_keeps_its_old_content() {
-        let up = layer(vec![e("h", Kind::HardLink { target: b"b".to_vec() })]);
-        let mut t = Tree::from_layers([&base(), &up]).unwrap();
-        assert_eq!(t.lookup(b"h"), t.lookup(b"b"));
-        assert_eq!(t.inode(t.lookup(b"h").unwrap()).nlink, 2);
-        t.apply(&layer(vec![file("b", "new")])).unwrap();
-        let h = t.inode(t.lookup(b"h").unwrap());
-        assert_eq!((h.nlink, &h.node), (1, &Node::File { size: 1, digest: Digest::of(b"b") }));
-        assert_eq!(t.path(t.lookup(b"h").unwrap()), b"h");
-        let lost = layer(vec![e("h", Kind::HardLink { target: b"none".to_vec() })]);
-        assert!(matches!(Tree::from_layers([&lost]), Err(TreeError::MissingTarget { .. })));
-    }
-
-    #[test]
-    fn resolution_stays_inside_and_gives_what_is_missing() {
-        let t = Tree::from_layers([
-            &base(),
-            &layer(vec![sym("up", "../../b"), sym("loop", "loop"), sym("dang", "a/new/deep")]),
-        ])
-        .unwrap();
-        assert_eq!(t.resolve(b"/up", true).unwrap().path, b"b");
-        assert_eq!(t.resolve(b"ln/../b", true).unwrap().path, b"b");
-        let p = t.resolve(b"dang/f", true).unwrap();
-        assert_eq!((p.path.as_slice(), p.full_path().as_slice()), (&b"a"[..], &b"a/new/deep/f"[..]));
-        assert!(matches!(t.resolve(b"loop", true), Err(TreeError::Loop(_))));
-        assert!(matches!(t.resolve(b"b/c", true), Err(TreeError::NotADirectory(_))));
-        assert_eq!(t.resolve(b"loop", false).unwrap().path, b"loop");
-    }
-
-    #[test]
-    fn a_tree_made_from_another_leaves_it_alone() {
-        let t = Tree::from_layers([&base()]).unwrap();
-        let before = paths(&t);
-        let mut u = t.clone();
-        u.apply(&layer(vec![Entry::whiteout(b"a".to_vec())])).unwrap();
-        assert_eq!(paths(&t), before);
-        assert_eq!(paths(&u), ["", "b", "ln"]);
-    }
 }

@@ -147,6 +147,23 @@ impl Batch {
         Ok(id)
     }
 
+    /// Claims a layer that the store or this process has already, and everything that it needs: a layer that is there is whole, so its
+    /// objects need not be looked for one by one. `false` if it has not.
+    pub fn reuse_layer(&self, id: &Digest, layer: &LayerIndex) -> Result<bool> {
+        if !self.sink.claim(Key::layer(id))? {
+            return Ok(false);
+        }
+        self.sink.collect(|c| {
+            for (digest, _) in layer.objects() {
+                let key = Key::object(&digest);
+                if c.known.insert(key) {
+                    c.dirs.insert(key.dir());
+                }
+            }
+        })?;
+        Ok(true)
+    }
+
     /// Adds a small blob: a config, a manifest. For large ones there is [`Store::blob_writer`].
     pub fn add_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);

@@ -64,9 +64,18 @@ impl Root {
 
     /// A new file with these bytes.
     pub(crate) fn write_new(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        self.write_new_with(name, mode, |file| file.write_all(bytes))
+    }
+
+    /// A new file with what is written into it.
+    pub(crate) fn write_new_with(
+        &self,
+        name: &str,
+        mode: u32,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<()> {
         let mut file = self.create(name, mode)?;
-        let written =
-            self.point(|| Change::Write).map_err(io::Error::from).and_then(|()| file.write_all(bytes));
+        let written = self.point(|| Change::Write).map_err(io::Error::from).and_then(|()| write(&mut file));
         written.at("write", self.join(name))
     }
 

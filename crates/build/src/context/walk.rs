@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use dockerfile::ignore::{Matcher, ParentMatches};
-use oci::index::{Xattrs, join};
+use oci::index::{Xattrs, compare, join};
 use oci::{Kind, Time};
 use rustix::fs::{AtFlags, FileType, Stat};
 
@@ -114,7 +114,7 @@ struct Walker<'a> {
     cancel: &'a AtomicBool,
 }
 
-/// Finds what is wanted of a directory, in the order of paths.
+/// Finds what is wanted of a directory, in the order of a layer's entries.
 pub(super) fn walk(
     root: &Root,
     needed: &Needed,
@@ -152,19 +152,19 @@ impl Walker<'_> {
         if !waiting.is_empty() {
             self.share(waiting, &mut part)?;
         }
-        part.found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        part.found.sort_unstable_by(|a, b| compare(&a.path, &b.path));
         let kept: Vec<Found> = part
             .excluded
             .drain(..)
             .filter(|dir| {
-                let below = join(&dir.path, b"");
-                let at = part.found.partition_point(|f| f.path < below);
+                let below = [&dir.path[..], b"/"].concat();
+                let at = part.found.partition_point(|f| compare(&f.path, &below).is_lt());
                 part.found.get(at).is_some_and(|f| f.path.starts_with(&below))
             })
             .collect();
         if !kept.is_empty() {
             part.found.extend(kept);
-            part.found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            part.found.sort_unstable_by(|a, b| compare(&a.path, &b.path));
         }
         Ok(part)
     }

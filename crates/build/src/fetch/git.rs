@@ -114,7 +114,7 @@ impl Fetcher<'_> {
             None => dir.clone(),
         };
         let read = read_once(self.store, &root, self.cancel)?;
-        let mut entries = read.layer.entries().to_vec();
+        let mut entries = read.layer()?.into_entries();
         for e in &mut entries {
             e.attrs.mode = match (&e.kind, e.attrs.mode) {
                 (oci::Kind::Directory { .. }, _) => 0o755,

@@ -14,7 +14,7 @@ use crate::copy::{CopyError, Source, Spec, Work, select};
 use crate::error::BuildError;
 use crate::key::{Key, chain, key};
 use crate::plan::{Copy, CopySource, Start, Step};
-use crate::solve::{Ran, Solver};
+use crate::solve::{At, Ran, Solver};
 use crate::state::State;
 
 /// A source with its tree.
@@ -143,7 +143,7 @@ impl<'p> PreparedCopy<'p> {
         Ok(PreparedCopy { copy, opened, batch: std::sync::Mutex::new(Some(batch)), key, downloaded })
     }
 
-    pub(super) fn execute(&self, solver: &Solver<'_>, parent: &State) -> Result<Ran, BuildError> {
+    pub(super) fn execute(&self, solver: &Solver<'_>, at: At<'_>, parent: &State) -> Result<Ran, BuildError> {
         let tree = parent.tree(solver.store)?;
         let now = solver.plan.epoch.map_or_else(Time::now, Time::from_secs);
         let chown = owner(solver, self.copy.chown.as_deref().unwrap_or(""), &tree)?;
@@ -169,10 +169,12 @@ impl<'p> PreparedCopy<'p> {
             Some(w) => w.finish()?,
             None => LayerIndex::default(),
         };
-        for o in self.opened.iter().filter(|_| !solver.dry) {
-            if let Some(c) = &o.context {
-                c.provide(&batch, &layer)?;
+        for c in self.opened.iter().filter(|_| !solver.dry).filter_map(|o| o.context.as_ref()) {
+            // Most files are those that the last build had.
+            if let Some((id, before)) = solver.layer_before(at) {
+                batch.reuse_layer(&id, &before)?;
             }
+            c.provide(&batch, &layer)?;
         }
         Ok(Ran { layer, batch, log: Vec::new(), observations: None })
     }

@@ -14,10 +14,9 @@ use oci::Digest;
 
 pub(crate) use self::run::{PreparedRun, cache_ids};
 use crate::error::BuildError;
-use crate::events::StepId;
 use crate::key::{EMPTY_CHAIN, Key, chain};
 use crate::plan::{Stage, Step, StepKind};
-use crate::solve::{Ran, Solver};
+use crate::solve::{At, Ran, Solver};
 use crate::state::State;
 
 /// A step whose inputs are known.
@@ -45,10 +44,10 @@ impl Prepared<'_> {
     }
 
     /// Runs the step on `parent`.
-    pub(crate) fn execute(&self, solver: &Solver<'_>, id: StepId, parent: &State) -> Result<Ran, BuildError> {
+    pub(crate) fn execute(&self, solver: &Solver<'_>, at: At<'_>, parent: &State) -> Result<Ran, BuildError> {
         match self {
-            Prepared::Run(r) => r.execute(solver, id, parent),
-            Prepared::Copy(c) => c.execute(solver, parent),
+            Prepared::Run(r) => r.execute(solver, at.id, parent),
+            Prepared::Copy(c) => c.execute(solver, at, parent),
             Prepared::Workdir(w) => w.execute(solver, parent),
         }
     }

@@ -612,7 +612,7 @@ fn subtree(solver: &Solver<'_>, m: &RunMount, line: Option<u32>) -> Result<(Arc<
     // What a view serves must be in the store.
     if let (Some(c), false) = (context, solver.dry) {
         let batch = solver.store.batch();
-        c.provide(&batch, &c.layer)?;
+        c.provide_all(&batch)?;
         batch.commit(Vec::new(), Vec::new())?;
     }
     Ok((tree, id))

@@ -18,7 +18,12 @@ const ALL: [View; 3] = [View::Fuse, View::Overlay, View::Copy];
 /// What a stack of layers holds, without times: the paths, and what is there.
 fn layers(b: &Built) -> Vec<Vec<Entry>> {
     let own = b.outcome().image.layers.iter().skip(1);
-    own.map(|(id, _)| b.store().layer(id).expect("the layer").without_times().into_entries()).collect()
+    let layer = |id| {
+        let mut entries = b.store().layer(id).expect("the layer").entries().to_vec();
+        entries.iter_mut().for_each(|e| e.attrs.mtime = oci::Time::default());
+        entries
+    };
+    own.map(|(id, _)| layer(id)).collect()
 }
 
 fn build(w: &World, view: View, text: &str) -> Built {

@@ -113,6 +113,32 @@ fn a_layer_may_have_several_tars_and_only_ours_is_its_diff_id() {
 }
 
 #[test]
+fn a_layer_brings_what_it_needs() {
+    let (_dir, store) = open();
+    let layer = layer_of("f", b"content of f");
+    let id = layer.id();
+    let reuse = || {
+        let batch = store.batch();
+        let has = batch.reuse_layer(&id, &layer).unwrap();
+        (has, batch.add_layer(&layer).is_ok())
+    };
+    assert_eq!(reuse(), (false, false), "neither the layer nor its file is there");
+    let first = store.batch();
+    first.add_bytes(b"content of f").unwrap();
+    first.add_layer(&layer).unwrap();
+    assert_eq!(reuse(), (true, true), "another batch of this process has it");
+    let second = store.batch();
+    assert!(second.reuse_layer(&id, &layer).unwrap());
+    drop(first);
+    // The share in what was staged outlives whoever staged it.
+    second.add_layer(&layer).unwrap();
+    second.commit(Vec::new(), Vec::new()).unwrap();
+    store.flush().unwrap();
+    assert_eq!(reuse(), (true, true), "the store has it");
+    assert!(store.has_object(&Digest::of(b"content of f")).unwrap());
+}
+
+#[test]
 fn marks_of_a_tar_go_with_it() {
     let (_dir, store) = open();
     let batch = store.batch();

@@ -55,7 +55,7 @@ fn a_memo_does_not_stand_in_for_the_content() {
     let c = dir.all().unwrap();
     assert_eq!(c.hashed, 0);
     let batch = dir.store.batch();
-    c.provide(&batch, &c.layer).unwrap();
+    c.provide_all(&batch).unwrap();
     batch.commit(Vec::new(), Vec::new()).unwrap();
     assert!(dir.store.has_object(&digest).unwrap());
 }
@@ -85,7 +85,8 @@ fn a_file_in_the_memo_keeps_its_extended_attributes_and_shows_new_ones() {
     let flags = rustix::fs::XattrFlags::empty();
     let give = |n: &str| rustix::fs::setxattr(dir.at(n), "security.capability", &capability, flags).unwrap();
     let having = |c: &crate::context::Context| {
-        let with = c.layer.entries().iter().filter(|e| !e.attrs.xattrs.is_empty());
+        let layer = c.layer().unwrap();
+        let with = layer.entries().iter().filter(|e| !e.attrs.xattrs.is_empty());
         with.map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
     };
     give("has");

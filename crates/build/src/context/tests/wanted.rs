@@ -123,6 +123,12 @@ fn an_ignored_directory_that_comes_back_keeps_its_attributes() {
 }
 
 #[test]
+fn an_ignored_directory_does_not_stay_for_a_file_whose_name_begins_like_it() {
+    let dir = Dir::new(&tree(&[("d/x", File("x")), ("d.c", File("c")), ("dd", File("d"))]));
+    assert_eq!(lines(&dir.read(&["."], &["d", "!dd", "!d.c"]).tree), ["d.c: c", "dd: d"]);
+}
+
+#[test]
 fn a_wide_and_deep_directory_is_read_by_several_threads_as_by_one() {
     let paths: Vec<String> = (0..60)
         .flat_map(|n| {
@@ -132,7 +138,8 @@ fn a_wide_and_deep_directory_is_read_by_several_threads_as_by_one() {
     let rows: Vec<_> = paths.iter().map(|p| (p.as_str(), File("f"))).collect();
     let dir = Dir::new(&tree(&rows));
     let names = |c: &crate::context::Context| {
-        c.layer.entries().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
+        let layer = c.layer().unwrap();
+        layer.entries().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
     };
     let all = dir.read(&["/"], &["out*", "!out*/x/kept"]);
     let mut want: Vec<String> = (0..60)

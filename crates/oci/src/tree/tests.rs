@@ -1,0 +1,167 @@
+use super::*;
+
+fn e(path: &str, kind: Kind) -> Entry {
+    Entry { path: path.into(), kind, attrs: Attrs { mode: 0o644, ..Attrs::default() } }
+}
+fn file(path: &str, text: &str) -> Entry {
+    e(path, Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) })
+}
+fn dir(path: &str) -> Entry {
+    e(path, Kind::Directory { opaque: false })
+}
+fn sym(path: &str, to: &str) -> Entry {
+    e(path, Kind::Symlink { target: to.into() })
+}
+fn layer(entries: Vec<Entry>) -> LayerIndex {
+    LayerIndex::from_entries(entries).unwrap()
+}
+fn paths(t: &Tree) -> Vec<String> {
+    t.flatten().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
+}
+
+fn base() -> LayerIndex {
+    layer(vec![dir("a"), file("a/x", "x"), file("a/y", "y"), file("b", "b"), sym("ln", "a")])
+}
+
+#[test]
+fn directories_that_nobody_names_are_bounded() {
+    // Forty paths, and a hundred thousand directories.
+    let deep = |n: usize| e(&format!("{n}{}/f", "/d".repeat(1900)), Kind::Fifo);
+    let apply = |count| Tree::from_layers([&layer((0..count).map(deep).collect())]).map(|t| t.len());
+    assert!(apply(20).unwrap() > 38_000);
+    assert_eq!(apply(40), Err(TreeError::TooMany));
+    // Links that lead from one depth to the next.
+    let path = ["d"; 1900].join("/");
+    let first = layer(vec![dir(&path), sym("l", &path)]);
+    let mut tree = Tree::from_layers([&first]).unwrap();
+    assert_eq!(tree.apply(&layer(vec![file("l/x", "x")])), Ok(()));
+    let next = layer(vec![file(&format!("l/{path}/x"), "x")]);
+    assert!(matches!(tree.apply(&next), Err(TreeError::TooLong(_))));
+}
+
+#[test]
+fn many_files_lose_their_first_names() {
+    // Each look for another name would walk the whole tree.
+    let pair = |n: usize| {
+        let link = e(&format!("z/{n:05}"), Kind::HardLink { target: format!("a/{n:05}").into() });
+        [file(&format!("a/{n:05}"), &n.to_string()), link]
+    };
+    let many = layer((0..10_000).flat_map(pair).collect());
+    let mut tree = Tree::from_layers([&many]).unwrap();
+    let gone = (0..10_000).filter(|n| n % 3 > 0).map(|n| Entry::whiteout(format!("a/{n:05}").into()));
+    tree.apply(&layer(gone.collect())).unwrap();
+    for n in [1, 2, 3, 9_998] {
+        let id = tree.lookup(format!("z/{n:05}").as_bytes()).unwrap();
+        let (dir, links) = if n % 3 > 0 { ("z", 1) } else { ("a", 2) };
+        assert_eq!((tree.path(id), tree.inode(id).nlink), (format!("{dir}/{n:05}").into_bytes(), links));
+    }
+    assert_eq!(tree.children(tree.lookup(b"a").unwrap()).len(), 3334);
+}
+
+#[test]
+fn an_opaque_directory_loses_all_at_once() {
+    let many = layer((0..20_000).map(|n| file(&format!("a/{n:05}"), "x")).collect());
+    let mut tree = Tree::from_layers([&many, &base()]).unwrap();
+    tree.apply(&layer(vec![e("a", Kind::Directory { opaque: true }), file("a/new", "n")])).unwrap();
+    assert_eq!(paths(&tree), ["", "a", "a/new", "b", "ln"]);
+}
+
+#[test]
+fn whiteouts_hide_only_what_lies_below() {
+    let up = layer(vec![
+        Entry::whiteout(b"a/x".to_vec()),
+        e("a", Kind::Directory { opaque: false }),
+        Entry::whiteout(b"b".to_vec()),
+    ]);
+    let t = Tree::from_layers([&base(), &up]).unwrap();
+    assert_eq!(paths(&t), ["", "a", "a/y", "ln"]);
+    let opaque = layer(vec![e("a", Kind::Directory { opaque: true }), file("a/n", "n")]);
+    let t = Tree::from_layers([&base(), &opaque]).unwrap();
+    assert_eq!(paths(&t), ["", "a", "a/n", "b", "ln"]);
+}
+
+#[test]
+fn types_replace_each_other() {
+    let t = Tree::from_layers([&base(), &layer(vec![sym("a", "b")])]).unwrap();
+    assert_eq!(paths(&t), ["", "a", "b", "ln"]);
+    let t = Tree::from_layers([&base(), &layer(vec![dir("ln"), file("ln/n", "n")])]).unwrap();
+    assert_eq!(paths(&t), ["", "a", "a/x", "a/y", "b", "ln", "ln/n"]);
+}
+
+#[test]
+fn an_entry_below_a_link_lands_inside_the_image() {
+    let t = Tree::from_layers([&base(), &layer(vec![file("ln/z", "z")])]).unwrap();
+    assert!(t.lookup(b"a/z").is_some());
+    let out = layer(vec![sym("l", "../../../tmp"), file("l/f", "1")]);
+    let t = Tree::from_layers([&out]).unwrap();
+    assert_eq!(paths(&t), ["", "l", "tmp", "tmp/f"]);
+}
+
+#[test]
+fn a_hard_link_to_a_lower_file_keeps_its_old_content() {
+    let up = layer(vec![e("h", Kind::HardLink { target: b"b".to_vec() })]);
+    let mut t = Tree::from_layers([&base(), &up]).unwrap();
+    assert_eq!(t.lookup(b"h"), t.lookup(b"b"));
+    assert_eq!(t.inode(t.lookup(b"h").unwrap()).nlink, 2);
+    t.apply(&layer(vec![file("b", "new")])).unwrap();
+    let h = t.inode(t.lookup(b"h").unwrap());
+    assert_eq!((h.nlink, &h.node), (1, &Node::File { size: 1, digest: Digest::of(b"b") }));
+    assert_eq!(t.path(t.lookup(b"h").unwrap()), b"h");
+    let lost = layer(vec![e("h", Kind::HardLink { target: b"none".to_vec() })]);
+    assert!(matches!(Tree::from_layers([&lost]), Err(TreeError::MissingTarget { .. })));
+}
+
+#[test]
+fn resolution_stays_inside_and_gives_what_is_missing() {
+    let t = Tree::from_layers([
+        &base(),
+        &layer(vec![sym("up", "../../b"), sym("loop", "loop"), sym("dang", "a/new/deep")]),
+    ])
+    .unwrap();
+    assert_eq!(t.resolve(b"/up", true).unwrap().path, b"b");
+    assert_eq!(t.resolve(b"ln/../b", true).unwrap().path, b"b");
+    let p = t.resolve(b"dang/f", true).unwrap();
+    assert_eq!((p.path.as_slice(), p.full_path().as_slice()), (&b"a"[..], &b"a/new/deep/f"[..]));
+    assert!(matches!(t.resolve(b"loop", true), Err(TreeError::Loop(_))));
+    assert!(matches!(t.resolve(b"b/c", true), Err(TreeError::NotADirectory(_))));
+    assert_eq!(t.resolve(b"loop", false).unwrap().path, b"loop");
+}
+
+#[test]
+fn a_tree_made_from_another_leaves_it_alone() {
+    let t = Tree::from_layers([&base()]).unwrap();
+    let before = paths(&t);
+    let mut u = t.clone();
+    u.apply(&layer(vec![Entry::whiteout(b"a".to_vec())])).unwrap();
+    assert_eq!(paths(&t), before);
+    assert_eq!(paths(&u), ["", "b", "ln"]);
+}
+
+#[test]
+fn a_tree_of_sorted_entries_is_that_of_their_layer() {
+    let link = |path: &str, to: &str| e(path, Kind::HardLink { target: to.into() });
+    let all = [
+        dir("a"),
+        file("a/x", "1"),
+        file("a-b", "2"),
+        link("b", "a/x"),
+        dir("c"),
+        dir("c/d"),
+        link("c/d/y", "a/x"),
+        sym("c/l", "../a"),
+        file("z", "3"),
+    ];
+    let want = Tree::from_layers([&layer(all.to_vec())]).unwrap();
+    let got = Tree::from_sorted(all.clone()).unwrap();
+    assert_eq!((got.flatten(), got.layers()), (want.flatten(), 1));
+    assert_eq!(got.inode(got.lookup(b"b").unwrap()).nlink, 3);
+
+    let refused = |entries: Vec<Entry>| Tree::from_sorted(entries).unwrap_err();
+    let twice = refused(vec![file("f", "1"), file("f", "2")]);
+    assert_eq!(twice, IndexError::Duplicate("/f".into()).into());
+    let name = refused(vec![file("a/../f", "1")]);
+    assert_eq!(name, IndexError::Name("a/../f".into()).into());
+    assert!(matches!(refused(vec![link("l", "t"), file("t", "1")]), TreeError::MissingTarget { .. }));
+    assert!(matches!(refused(vec![dir("d"), link("l", "d")]), TreeError::MissingTarget { .. }));
+    assert!(matches!(refused(vec![Entry::whiteout(b"w".to_vec())]), TreeError::Entry(IndexError::Name(_))));
+}
