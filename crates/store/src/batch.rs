@@ -230,7 +230,10 @@ impl Batch {
         let core = shared.store.core();
         let collected = shared.close().ok_or(StoreError::Closed)?;
         lock(&core.tars).remember(&collected.tars, &collected.tar_blobs);
-        shared.store.committer().submit(core, Pending { collected, records, keep })
+        let layers: Vec<Key> = collected.owned.iter().filter(|k| k.kind == Kind::Layer).copied().collect();
+        shared.store.committer().submit(core, Pending { collected, records, keep })?;
+        core.staged.submitted(layers);
+        Ok(())
     }
 }
 
@@ -261,11 +264,11 @@ impl Sink {
             if collected.known.contains(&key) {
                 return Ok(true);
             }
-            if core.staged.join(&key) {
+            if let Some(submitted) = core.staged.join(&key) {
                 collected.owned.insert(key);
                 collected.known.insert(key);
                 drop(collected);
-                return self.claim_below(key).map(|()| true);
+                return if submitted { Ok(true) } else { self.claim_below(key).map(|()| true) };
             }
         }
         if !core.root.exists(&key.path())? {

@@ -18,6 +18,9 @@ use crate::paths::{Dir, Key};
 struct Entry {
     number: u64,
     owners: u32,
+    /// A batch that has it, and all that it needs, is on its way to the disk. Batches are written in the order in which they come, so
+    /// whoever sees this comes later.
+    submitted: bool,
 }
 
 /// Staged files of this process.
@@ -37,14 +40,19 @@ impl Staged {
         self.read().get(key).map(|e| e.number)
     }
 
-    /// One more owner of a staged file; false if it is not staged.
-    pub(crate) fn join(&self, key: &Key) -> bool {
-        match self.write().get_mut(key) {
-            Some(entry) => {
-                entry.owners += 1;
-                true
-            }
-            None => false,
+    /// One more owner of a staged file, and whether it was submitted; none if it is not staged.
+    pub(crate) fn join(&self, key: &Key) -> Option<bool> {
+        self.write().get_mut(key).map(|entry| {
+            entry.owners += 1;
+            entry.submitted
+        })
+    }
+
+    /// Notes that a batch with these files was submitted.
+    pub(crate) fn submitted(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut map = self.write();
+        for key in keys {
+            map.entry(key).and_modify(|e| e.submitted = true);
         }
     }
 
@@ -53,7 +61,7 @@ impl Staged {
         let mut new = false;
         self.write().entry(key).and_modify(|e| e.owners += 1).or_insert_with(|| {
             new = true;
-            Entry { number, owners: 1 }
+            Entry { number, owners: 1, submitted: false }
         });
         new
     }

@@ -139,6 +139,13 @@ fn a_build_pushes_and_says_so_and_notes_what_the_name_stands_for() {
     let out = push(&b, &["-t", "127.0.0.1:1/x:1"]);
     assert!(out.code == 3 && out.stderr.contains(" ERROR: ") && out.stderr.contains("error: "), "{out}");
 
+    // An output with a name of its own goes there alone: what `-t` says need not be in any registry.
+    let own = format!("{}/built/own:1", r.host);
+    let context = b.path("context").display().to_string();
+    let output = format!("type=image,name={own},push=true");
+    b.layercake(&["build", "-q", "-t", "127.0.0.1:1/x:1", "--output", &output, &context]).ok();
+    Build::another().layercake(&["run", "-q", &own, "test", "-f", "/file"]).ok();
+
     // An index for two platforms. A store that has the name for one of them asks the registry for the other.
     let both = format!("{}/built/both:1", r.host);
     b.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY <<f /arch\n$TARGETARCH\nf\n");
