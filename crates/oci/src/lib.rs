@@ -4,7 +4,8 @@
 //!
 //! - *names and documents*: [`digest`], [`reference`], [`platform`], [`types`] (OCI image specification, unknown fields kept);
 //! - *layers*: [`index`] (the canonical list of a layer's entries), [`tree`] (layers merged), [`content`] (who reads file bytes);
-//! - *streams*: [`tar`] (read any layer, write ours), [`compress`], [`layout`] (OCI layouts and docker archives).
+//! - *streams*: [`tar`] (read any layer, write ours), [`compress`], [`layout`] (OCI layouts and docker archives), [`toc`] (tables of
+//!   contents in layers, by which they need not be read as a whole).
 
 pub mod compress;
 pub mod content;
@@ -15,6 +16,7 @@ pub mod platform;
 pub mod reference;
 pub mod tar;
 pub mod time;
+pub mod toc;
 pub mod tree;
 pub mod types;
 pub mod varint;

@@ -389,9 +389,7 @@ impl<R: Read> Archive<R> {
         };
         let link = match kind {
             Type::HardLink => clean(link, "link target")?,
-            Type::Symlink if link.is_empty() || link.len() >= MAX_PATH || link.contains(&0) => {
-                return Err(Problem::Name("link target"));
-            }
+            Type::Symlink if !is_link_text(link) => return Err(Problem::Name("link target")),
             _ => link.to_vec(),
         };
         let path = clean(&name, "name")?;
@@ -596,12 +594,17 @@ impl<R: Read> Read for Archive<R> {
 }
 
 /// What extended attributes cost in memory, about.
-pub(super) fn xattr_cost(xattrs: &Xattrs) -> u64 {
+pub(crate) fn xattr_cost(xattrs: &Xattrs) -> u64 {
     xattrs.iter().map(|(k, v)| (k.len() + v.len()) as u64 + XATTR_COST).sum()
 }
 
+/// Whether a symbolic link can have this text.
+pub(crate) fn is_link_text(text: &[u8]) -> bool {
+    !text.is_empty() && text.len() < MAX_PATH && !text.contains(&0)
+}
+
 /// A path as images name it: relative to the root, no empty or dot components.
-fn clean(name: &[u8], what: &'static str) -> Result<Vec<u8>, Problem> {
+pub(crate) fn clean(name: &[u8], what: &'static str) -> Result<Vec<u8>, Problem> {
     if name.is_empty() || name.contains(&0) {
         return Err(Problem::Name(what));
     }

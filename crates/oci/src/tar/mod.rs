@@ -21,7 +21,7 @@ pub mod archive;
 pub mod error;
 mod header;
 pub mod marks;
-mod pax;
+pub(crate) mod pax;
 pub mod read;
 #[cfg(test)]
 mod tests;

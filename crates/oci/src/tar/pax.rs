@@ -7,6 +7,14 @@ use crate::index::Xattrs;
 /// Namespaces of extended attributes by which overlayfs steers itself: never content.
 const OVERLAY_XATTRS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
+/// Whether an extended attribute of this name is taken; no attribute has certain names.
+pub(crate) fn is_xattr(name: &[u8]) -> Result<bool, Problem> {
+    if name.is_empty() || name.len() > 255 {
+        return Err(Problem::Name("attribute's name"));
+    }
+    Ok(!OVERLAY_XATTRS.iter().any(|p| name.starts_with(p)))
+}
+
 /// The records of a PAX header that mean something here. Empty values delete, except for attributes, where they are a value.
 #[derive(Default)]
 pub(super) struct Pax<'a> {
@@ -48,10 +56,7 @@ impl<'a> Pax<'a> {
                 }
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        if name.is_empty() || name.len() > 255 {
-                            return Err(Problem::Name("attribute's name"));
-                        }
-                        if !OVERLAY_XATTRS.iter().any(|p| name.starts_with(p)) {
+                        if is_xattr(name)? {
                             out.xattrs.push((name.to_vec(), value.to_vec()));
                         }
                     } else if let Some(what) = key.strip_prefix(b"GNU.sparse.") {

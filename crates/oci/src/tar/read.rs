@@ -25,6 +25,7 @@ use super::archive::{Archive, Limits, Member, Type, xattr_cost};
 use super::error::{Problem, TarError};
 use super::{AUFS, OPAQUE, WHITEOUT};
 use crate::content::ContentSink;
+use crate::digest::Digest;
 use crate::index::{Attrs, Entry, Kind, LayerIndex, compare, join, show, split};
 
 /// Symbolic links that the target of a hard link may lead through.
@@ -89,25 +90,64 @@ pub fn read_layer_located(
     limits: &Limits,
     options: ReadOptions,
 ) -> Result<Located, TarError> {
-    let mut files = 0u32;
     let mut archive = Archive::new(reader, *limits);
-    let mut model = Model::default();
+    let mut layer = Assembly::new(options);
     while let Some(member) = archive.next_member()? {
-        if options.whiteouts {
-            match whiteout(&member.path) {
-                Ok(Name::Plain) => {}
-                Ok(Name::Ignored) => continue,
-                Ok(Name::Hides(path)) => {
-                    model.whiteouts.insert(path);
-                    continue;
-                }
-                Ok(Name::Opaque(dir)) => {
-                    model.opaque(dir).map_err(|p| archive.error(p))?;
-                    continue;
-                }
-                Err(problem) => return Err(archive.error(problem)),
-            }
+        if !layer.wants(&member.path).map_err(|p| archive.error(p))? {
+            continue;
         }
+        let mut content = None;
+        if member.kind == Type::File {
+            let kept = sink.add(&mut archive);
+            if let Some(error) = archive.stream_error() {
+                return Err(error);
+            }
+            let (digest, size) = kept.map_err(|e| archive.error(Problem::Keep(e)))?;
+            if size != member.size {
+                let e = io::Error::other(format!("{size} of {} bytes were taken", member.size));
+                return Err(archive.error(Problem::Keep(e)));
+            }
+            content = Some(digest);
+        }
+        layer.put(member, content).map_err(|p| archive.error(p))?;
+    }
+    archive.drain()?;
+    layer.finish(limits.metadata).map_err(|(path, problem)| {
+        let at = archive.error(Problem::Truncated).offset();
+        TarError::new(path.as_deref(), at, problem)
+    })
+}
+
+/// A layer that is put together member by member, wherever the members come from.
+pub(crate) struct Assembly {
+    model: Model,
+    whiteouts: bool,
+    files: u32,
+}
+
+impl Assembly {
+    pub(crate) fn new(options: ReadOptions) -> Assembly {
+        Assembly { model: Model::default(), whiteouts: options.whiteouts, files: 0 }
+    }
+
+    /// Whether a member of this name is an entry, and to be put. What it marks if it is none is noted.
+    pub(crate) fn wants(&mut self, path: &[u8]) -> Result<bool, Problem> {
+        if !self.whiteouts {
+            return Ok(true);
+        }
+        match whiteout(path)? {
+            Name::Plain => return Ok(true),
+            Name::Ignored => {}
+            Name::Hides(path) => {
+                self.model.whiteouts.insert(path);
+            }
+            Name::Opaque(dir) => self.model.opaque(dir)?,
+        }
+        Ok(false)
+    }
+
+    /// Adds a member that is wanted; of a file with the digest of its `member.size` bytes.
+    pub(crate) fn put(&mut self, member: Member, content: Option<Digest>) -> Result<(), Problem> {
         let attrs = Attrs {
             mode: member.mode,
             uid: member.uid,
@@ -125,27 +165,18 @@ pub fn read_layer_located(
             Type::BlockDevice => Kind::BlockDevice { major, minor },
             Type::Fifo => Kind::Fifo,
             Type::File => {
-                let kept = sink.add(&mut archive);
-                if let Some(error) = archive.stream_error() {
-                    return Err(error);
-                }
-                let (digest, size) = kept.map_err(|e| archive.error(Problem::Keep(e)))?;
-                if size != member.size {
-                    let e = io::Error::other(format!("{size} of {} bytes were taken", member.size));
-                    return Err(archive.error(Problem::Keep(e)));
-                }
-                number = files;
-                files = files.saturating_add(1);
-                Kind::File { size, digest }
+                number = self.files;
+                self.files = self.files.saturating_add(1);
+                Kind::File { size: member.size, digest: content.unwrap_or_else(|| Digest::of(b"")) }
             }
         };
-        model.put(member.path, Inode { kind, attrs, member: number }).map_err(|p| archive.error(p))?;
+        self.model.put(member.path, Inode { kind, attrs, member: number })
     }
-    archive.drain()?;
-    model.finish(limits.metadata).map_err(|(path, problem)| {
-        let at = archive.error(Problem::Truncated).offset();
-        TarError::new(path.as_deref(), at, problem)
-    })
+
+    /// The layer. An error comes with the path that it is about.
+    pub(crate) fn finish(self, metadata: u64) -> Result<Located, (Option<Vec<u8>>, Problem)> {
+        self.model.finish(metadata)
+    }
 }
 
 /// Calls `visit` for every member of an archive, in order, with a reader of its content. No name is special. An error of `visit`
