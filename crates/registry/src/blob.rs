@@ -1,7 +1,8 @@
-//! Downloading one blob: bounded, verified, and going on where it broke off.
+//! Downloading one blob: bounded, verified, and going on where it broke off. Or a part of one, which nobody can verify here.
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 
 use oci::types::Descriptor;
@@ -26,6 +27,8 @@ const PROGRESS: u64 = 1024 * 1024;
 /// - When the connection breaks, reading goes on with a new one at the same place (`Range`), a bounded number of times.
 /// - Errors are [`io::Error`]s around a [`RegistryError`]; [`RegistryError::from_io`] takes it out. After an error every read
 ///   fails.
+///
+/// A part of a blob ([`crate::Client::blob_part`]) has no digest, so what is read of it is as good as the server; its length is checked.
 pub struct BlobReader {
     http: Arc<Http>,
     host: Arc<Host>,
@@ -34,6 +37,8 @@ pub struct BlobReader {
     what: String,
     digest: Digest,
     size: u64,
+    /// Where the part begins and reading ends: 0 and `size` for a whole blob.
+    part: Range<u64>,
     /// Where the bytes come from at last (after redirects), for errors.
     sender: String,
     body: Option<Body>,
@@ -61,8 +66,11 @@ impl BlobReader {
         host: Arc<Host>,
         repository: &str,
         descriptor: &Descriptor,
+        part: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError> {
         let url = host.url(&format!("/v2/{repository}/blobs/{}", descriptor.digest))?;
+        let hasher = part.is_none().then(Hasher::new);
+        let part = part.unwrap_or(0..descriptor.size);
         let mut reader = BlobReader {
             want: Want::pull(repository),
             url,
@@ -73,10 +81,11 @@ impl BlobReader {
             http,
             host,
             body: None,
-            hasher: Some(Hasher::new()),
-            offset: 0,
+            hasher,
+            offset: part.start,
             failures: 0,
-            failed_at: 0,
+            failed_at: part.start,
+            part,
             broken: false,
         };
         let http = reader.http.clone();
@@ -88,25 +97,34 @@ impl BlobReader {
         Ok(reader)
     }
 
-    /// Bytes handed out so far.
+    /// How far in the blob reading is.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Requests the blob from `offset` on.
+    fn is_whole(&self) -> bool {
+        self.part == (0..self.size)
+    }
+
+    /// Requests the blob, or the part of it, from `offset` on.
     fn connect(&mut self) -> Result<(), RegistryError> {
         self.body = None;
         let mut out = Outgoing::new(Method::GET, self.url.clone()).long();
-        if self.offset > 0 {
+        if !self.is_whole() {
+            out = out.header(RANGE, &format!("bytes={}-{}", self.offset, self.part.end - 1));
+        } else if self.offset > 0 {
             out = out.header(RANGE, &format!("bytes={}-", self.offset));
         }
         let reply = self.host.send(&self.http, &self.want, &self.what, &mut out)?;
         let mut reply = success(&self.host, reply, &self.what)?;
         self.sender = reply.host().to_owned();
-        let rest = self.size - self.offset;
-        if reply.status == 206 && self.offset > 0 {
+        let rest = self.part.end - self.offset;
+        if reply.status == 206 && (self.offset > 0 || !self.is_whole()) {
             self.check_range(&reply)?;
             self.check_length(&reply, rest)?;
+        } else if !self.is_whole() {
+            // Everything up to here would be read and thrown away, for each part anew.
+            return Err(RegistryError::NoParts { host: self.sender.clone() });
         } else {
             // Everything, whether or not a part was asked for.
             self.check_length(&reply, self.size)?;
@@ -123,10 +141,17 @@ impl BlobReader {
     fn check_range(&self, reply: &Reply) -> Result<(), RegistryError> {
         // bytes FIRST-LAST/TOTAL
         let text = reply.header(CONTENT_RANGE).unwrap_or_default();
-        let first =
-            text.strip_prefix("bytes ").and_then(|t| t.split_once('-')).map(|(first, _)| first.trim());
-        match first.and_then(|f| f.parse::<u64>().ok()) {
-            Some(first) if first == self.offset => Ok(()),
+        let range = text.strip_prefix("bytes ").and_then(|t| t.split_once('/')).and_then(|(range, total)| {
+            let (first, last) = range.split_once('-')?;
+            let number = |text: &str| text.trim().parse::<u64>().ok();
+            Some((number(first)?, number(last)?, total.trim() == "*" || number(total)? == self.size))
+        });
+        match range {
+            Some((first, last, true))
+                if first == self.offset && last.checked_add(1) == Some(self.part.end) =>
+            {
+                Ok(())
+            }
             _ => Err(RegistryError::protocol(
                 &self.sender,
                 "it sends another part of a blob than was asked for",
@@ -137,19 +162,20 @@ impl BlobReader {
     fn check_length(&self, reply: &Reply, expected: u64) -> Result<(), RegistryError> {
         match reply.content_length() {
             Some(length) if length != expected => {
-                Err(self.wrong_size((self.size - expected).saturating_add(length)))
+                Err(self.wrong_size((self.part.end - expected).saturating_add(length)))
             }
             _ => Ok(()),
         }
     }
 
     fn wrong_size(&self, got: u64) -> RegistryError {
-        RegistryError::Size { host: self.sender.clone(), what: self.what.clone(), expected: self.size, got }
+        let expected = self.part.end;
+        RegistryError::Size { host: self.sender.clone(), what: self.what.clone(), expected, got }
     }
 
     /// Reads into `buf` (not empty) until some bytes came; only called before the end.
     fn fill(&mut self, buf: &mut [u8]) -> Result<usize, RegistryError> {
-        let rest = usize::try_from(self.size - self.offset).unwrap_or(usize::MAX);
+        let rest = usize::try_from(self.part.end - self.offset).unwrap_or(usize::MAX);
         let room = buf.len().min(rest);
         loop {
             self.http.check_cancelled()?;
@@ -194,7 +220,7 @@ impl BlobReader {
             let mut more = [0u8; 1];
             // A connection that breaks now took nothing away.
             if matches!(body.read(&mut more), Ok(1..)) {
-                return Err(self.wrong_size(self.size + 1));
+                return Err(self.wrong_size(self.part.end + 1));
             }
         }
         let got = self.hasher.take().map_or(self.digest, Hasher::finish);
@@ -210,7 +236,7 @@ impl BlobReader {
     }
 
     fn step(&mut self, buf: &mut [u8]) -> Result<usize, RegistryError> {
-        if buf.is_empty() || self.offset == self.size {
+        if buf.is_empty() || self.offset == self.part.end {
             return Ok(0);
         }
         let n = self.fill(buf)?;
@@ -218,7 +244,7 @@ impl BlobReader {
             hasher.update(&buf[..n]);
         }
         self.offset += n as u64;
-        if self.offset == self.size {
+        if self.offset == self.part.end {
             self.verify_end()?;
         }
         Ok(n)

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::platform::Platform;
@@ -196,7 +197,25 @@ impl Client {
     /// Opens a blob for reading; see [`BlobReader`] for what it promises.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobReader, RegistryError> {
         self.ask_mirrors(reference, |host| {
-            BlobReader::open(self.http.clone(), host.clone(), &reference.repository, descriptor)
+            BlobReader::open(self.http.clone(), host.clone(), &reference.repository, descriptor, None)
+        })
+    }
+
+    /// Opens the bytes `part` of a blob, which are not verified. The part is not empty and lies in the blob; a server that sends all of it
+    /// instead is [`RegistryError::NoParts`].
+    pub fn blob_part(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<BlobReader, RegistryError> {
+        if part.is_empty() || part.end > descriptor.size {
+            let problem = format!("blob {} has no bytes {} to {}", descriptor.digest, part.start, part.end);
+            return Err(manifest_error(reference, problem));
+        }
+        self.ask_mirrors(reference, |host| {
+            let part = Some(part.clone());
+            BlobReader::open(self.http.clone(), host.clone(), &reference.repository, descriptor, part)
         })
     }
 

@@ -114,6 +114,12 @@ pub enum RegistryError {
         /// Bytes that came or were announced; for a body that goes on, the number at which reading stopped.
         got: u64,
     },
+    /// The server sends whole blobs only.
+    #[error("{host} does not send parts of blobs")]
+    NoParts {
+        /// Host that was asked.
+        host: String,
+    },
     /// A manifest, index or config that cannot be used.
     #[error("{reference}: {problem}")]
     Manifest {

@@ -5,6 +5,7 @@ mod debian;
 mod download;
 mod fake;
 mod hostile;
+mod parts;
 mod pull;
 mod push;
 
@@ -111,11 +112,13 @@ impl Image {
 
 /// A blob, or the part of it that was asked for.
 fn ranged(seen: &Seen, blob: &[u8]) -> Answer {
-    match seen.header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()) {
-        Some(from) => {
-            let from: usize = from;
-            let range = format!("bytes {from}-{}/{}", blob.len() - 1, blob.len());
-            Answer::new(206, &blob[from..]).header("Content-Range", range)
+    let range = seen.header("range").and_then(|r| r.strip_prefix("bytes=")?.split_once('-'));
+    match range {
+        Some((from, last)) => {
+            let from: usize = from.parse().unwrap();
+            let end = if last.is_empty() { blob.len() } else { last.parse::<usize>().unwrap() + 1 };
+            let range = format!("bytes {from}-{}/{}", end - 1, blob.len());
+            Answer::new(206, &blob[from..end]).header("Content-Range", range)
         }
         None => Answer::new(200, blob),
     }
