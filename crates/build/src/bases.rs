@@ -244,7 +244,7 @@ fn fetch(
     Ok((BaseImage { name: name.to_owned(), config, layers, digest, other_platform }, id))
 }
 
-fn refs(
+pub(crate) fn refs(
     name: &str,
     descriptors: &[oci::types::Descriptor],
     diff_ids: &[Digest],

@@ -160,7 +160,7 @@ impl<R: Read, W: Write> Read for Tee<'_, R, W> {
 }
 
 /// Takes one layer; gives its id.
-fn take_layer(
+pub(crate) fn take_layer(
     store: &Store,
     name: &str,
     layer: &LayerRef,

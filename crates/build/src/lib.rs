@@ -33,6 +33,7 @@ mod foreign;
 pub mod images;
 pub mod input;
 mod key;
+pub mod lazy;
 pub mod listing;
 pub mod load;
 mod lookup;
