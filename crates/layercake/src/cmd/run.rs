@@ -1,21 +1,21 @@
 //! `layercake run`: a command on the files of an image, which are served and not unpacked. Nothing of it is kept.
 
 mod options;
+mod picture;
 pub(crate) mod process;
 mod terminal;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use oci::platform::Platform;
-use sandbox::{Network, Security, Step, User};
+use build::{BuildError, View, Views};
+use sandbox::{Limits, Mount, Network, Rlimit, Security, Step, User};
 use store::Store;
 
+use self::picture::Picture;
 use crate::cmd::load::platform;
-use crate::cmd::pull;
 use crate::error::{CommandError, Kind};
-use crate::image::{self, Image};
 use crate::limits::LimitArgs;
 use crate::{context, output, values};
 
@@ -89,6 +89,9 @@ pub(crate) struct RunArgs {
     /// When to ask the registry for the image
     #[arg(long, value_enum, default_value = "missing")]
     pull: When,
+    /// Fetch the files of an image from the registry when they are read, where its layers allow it (eStargz, zstd:chunked)
+    #[arg(long, value_enum, default_value = "auto")]
+    lazy: LazyMode,
     /// Platform to take from images for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
@@ -107,6 +110,26 @@ enum When {
     Never,
 }
 
+/// Whether files may be left in the registry until they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LazyMode {
+    Auto,
+    Off,
+}
+
+/// What the flags say, whatever the image is.
+struct Wanted<'a> {
+    name: &'a str,
+    command: &'a [String],
+    network: Network,
+    mounts: Vec<Mount>,
+    hosts: Vec<(String, String)>,
+    rlimits: Vec<Rlimit>,
+    limits: Limits,
+    shm_size: u64,
+    env: Vec<(String, String)>,
+}
+
 /// Runs the command. What goes wrong before the container's command runs is 125, as with Docker.
 pub(crate) fn run(root: Option<PathBuf>, args: &RunArgs) -> Result<ExitCode, CommandError> {
     match start(root, args) {
@@ -122,7 +145,7 @@ pub(crate) fn run(root: Option<PathBuf>, args: &RunArgs) -> Result<ExitCode, Com
 
 fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
     let (name, command) = args.image_and_command.split_first().map_or(("", &[][..]), |(n, c)| (n, c));
-    let wanted = platform(args.platform.as_deref())?;
+    let platform = platform(args.platform.as_deref())?;
     let network = match args.network.as_str() {
         "host" => Network::Host,
         "none" => Network::None,
@@ -132,59 +155,96 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
                 .hint("it is host, none or pasta"));
         }
     };
-    let mounts = options::mounts(&args.volume, &args.tmpfs)?;
-    let hosts = args.add_host.iter().map(|h| values::host(h)).collect::<Result<Vec<_>, _>>()?;
-    let rlimits = args.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<Vec<_>, _>>()?;
-    let limits = args.limits.limits()?;
-    let views = build::Views::new(values::view(args.view.as_deref())?);
-    let shm_size = values::bytes("shm-size", &args.shm_size)?;
-    let own_env = options::environment(&args.env_file, &args.env)?;
+    let view = values::view(args.view.as_deref())?;
+    let wanted = Wanted {
+        name,
+        command,
+        network,
+        mounts: options::mounts(&args.volume, &args.tmpfs)?,
+        hosts: args.add_host.iter().map(|h| values::host(h)).collect::<Result<Vec<_>, _>>()?,
+        rlimits: args.ulimit.iter().map(|u| values::ulimit(u)).collect::<Result<Vec<_>, _>>()?,
+        limits: args.limits.limits()?,
+        shm_size: values::bytes("shm-size", &args.shm_size)?,
+        env: options::environment(&args.env_file, &args.env)?,
+    };
     if args.tty && args.interactive && !rustix::termios::isatty(rustix::stdio::stdin()) {
         return Err(CommandError::usage("-t with -i needs a terminal, and standard input is none")
             .hint("leave out -t"));
     }
     let store = context::store(root)?;
     let signals = process::Signals::catch()?;
-    let image = get(&store, args, name, &wanted, &signals)?;
-    let run = &image.config.config;
-    let argv =
-        options::command(run.entrypoint.as_deref(), run.cmd.as_deref(), args.entrypoint.as_deref(), command);
+    // Only files that are served can come when they are read.
+    if args.lazy == LazyMode::Auto
+        && matches!(view, View::Auto | View::Fuse)
+        && let Some(picture) = picture::of_registry(&store, args, name, &platform, &signals)?
+    {
+        let no_fuse = Cell::new(false);
+        let code = container(&store, args, &wanted, &picture, View::Fuse, &signals, &no_fuse);
+        if !(no_fuse.get() && view == View::Auto) {
+            picture.end();
+            return code;
+        }
+        if !args.quiet {
+            output::note("there is no FUSE here, and other ways to show files need all of them");
+        }
+    }
+    let picture = picture::of_store(&store, args, name, &platform, &signals)?;
+    container(&store, args, &wanted, &picture, view, &signals, &Cell::new(false))
+}
+
+/// Runs the command on the files of an image. Says in `no_fuse` whether it failed because there is no FUSE here.
+fn container(
+    store: &Store,
+    args: &RunArgs,
+    wanted: &Wanted<'_>,
+    picture: &Picture,
+    view: View,
+    signals: &process::Signals,
+    no_fuse: &Cell<bool>,
+) -> Result<u8, CommandError> {
+    let run = &picture.config.config;
+    let argv = options::command(
+        run.entrypoint.as_deref(),
+        run.cmd.as_deref(),
+        args.entrypoint.as_deref(),
+        wanted.command,
+    );
     if argv.is_empty() {
+        let name = wanted.name;
         return Err(CommandError::new(
             Kind::User,
             format!("{name} has neither a command nor an entry point"),
         )
         .hint(format!("say what to run: layercake run {name} COMMAND")));
     }
-    let tree = Arc::new(build::export::tree(&store, &image.record.layers)?);
+    let content = picture.content();
     let user = args.user.as_deref().unwrap_or(&run.user);
-    let who = build::users::for_process(user, &tree, &store).map_err(build::BuildError::from)?;
-    let hostname = args.hostname.clone().unwrap_or_else(|| image.record.id.short());
+    let who = build::users::for_process(user, &picture.tree, &*content).map_err(BuildError::from)?;
+    let hostname = args.hostname.clone().unwrap_or_else(|| picture.id.short());
     let mut env = options::image_environment(&run.env, &hostname, args.tty);
-    options::merge(&mut env, own_env);
+    options::merge(&mut env, wanted.env.clone());
     if !env.iter().any(|(k, _)| k == "HOME") {
         env.push(("HOME".into(), who.home.clone().unwrap_or_else(|| "/".into())));
     }
     let scratch = store.scratch()?;
-    let loan = store.lend();
     let step = Step {
-        tree,
-        content: loan.content(),
+        tree: picture.tree.clone(),
+        content,
         files: sandbox::Files::Fuse,
         scratch: scratch.path().to_owned(),
         argv,
         env,
         cwd: options::directory(&run.working_dir, args.workdir.as_deref())?.into_bytes(),
         user: User { uid: who.uid, gid: who.gid, groups: who.groups },
-        etc_hosts: options::etc_hosts(&hostname, &hosts),
+        etc_hosts: options::etc_hosts(&hostname, &wanted.hosts),
         hostname,
         resolv_conf: values::resolv_conf(),
-        network,
+        network: wanted.network,
         security: if args.privileged { Security::Insecure } else { Security::Sandbox },
-        mounts,
-        shm_size,
-        rlimits,
-        limits,
+        mounts: wanted.mounts.clone(),
+        shm_size: wanted.shm_size,
+        rlimits: wanted.rlimits.clone(),
+        limits: wanted.limits.clone(),
         stdio: process::stdio(args.interactive, args.tty),
     };
     // Nobody wants to know of a container what it reads, so another way to show it its files is no loss worth a word.
@@ -193,36 +253,12 @@ fn start(root: Option<PathBuf>, args: &RunArgs) -> Result<u8, CommandError> {
             output::note(&format!("warning: {text}"));
         }
     };
-    let start = || Ok(views.spawn(&store, &step, &image.record.layers, &warn)?);
-    let code = process::run(start, args.interactive, &signals);
-    drop(loan);
-    code
-}
-
-/// The image, pulled if need be.
-fn get(
-    store: &Store,
-    args: &RunArgs,
-    name: &str,
-    platform: &Platform,
-    signals: &process::Signals,
-) -> Result<Image, CommandError> {
-    if args.pull != When::Always
-        && let Some(image) = image::find(store, name)?
-    {
-        let have = image.platform();
-        if args.platform.is_none() || platform.accepts(&have) {
-            return Ok(image);
-        }
-        if args.pull == When::Never {
-            return Err(CommandError::new(Kind::User, format!("{name} is for {have}, not for {platform}")));
-        }
-    }
-    if args.pull == When::Never {
-        return image::get(store, name);
-    }
-    let reference = image::reference(name)?;
-    let client = context::client(&args.insecure, signals.cancel())?;
-    pull::pull(store, &client, &reference, platform, args.quiet)?;
-    image::get(store, &reference.to_string())
+    let views = Views::new(view);
+    let start = || {
+        views.spawn(store, &step, &picture.layers, &warn).map_err(|e| {
+            no_fuse.set(matches!(&e, BuildError::Sandbox(e) if e.is_without_fuse()));
+            e.into()
+        })
+    };
+    process::run(start, args.interactive, signals)
 }

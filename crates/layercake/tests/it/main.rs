@@ -17,6 +17,7 @@ mod faults;
 mod images;
 mod interrupts;
 mod lab;
+mod lazy;
 mod limits;
 mod mount;
 mod registries;
