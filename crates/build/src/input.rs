@@ -12,6 +12,7 @@
 //! directories have ignore files is BuildKit's rule: what else there is was chosen by somebody already.
 
 use std::io::{Cursor, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use oci::tree::Node;
 use oci::{Content, Time, Tree};
 
 use crate::archive;
+use crate::confined::Confined;
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::fetch::{FetchError, Fetcher, GitRef, MAX_FILE};
@@ -153,7 +155,7 @@ fn read_text(reader: impl Read, name: &str) -> Result<String, BuildError> {
 /// Opens a file. One of the context's directory is opened as if that were the root of everything, as BuildKit's client does: a link
 /// in a context that is not trusted must not show files of the host, not even in a message.
 fn open_file(context: &Path, path: &Path) -> std::io::Result<std::fs::File> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use rustix::fs::{Mode, OFlags};
     let within = || {
         let root = context.canonicalize().ok()?;
         let dir = path.parent()?.canonicalize().ok()?;
@@ -164,9 +166,7 @@ fn open_file(context: &Path, path: &Path) -> std::io::Result<std::fs::File> {
     let Some((root, within)) = within() else {
         return Ok(rustix::fs::open(path, flags, Mode::empty())?.into());
     };
-    let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, within, flags, Mode::empty(), resolve)?.into())
+    Ok(Confined::open(&root)?.as_root(within.as_os_str().as_bytes(), flags)?.into())
 }
 
 /// The text of a file, if it is there.

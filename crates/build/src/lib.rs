@@ -19,6 +19,7 @@ mod cachemount;
 pub mod checks;
 pub mod chmod;
 mod commit;
+mod confined;
 pub mod context;
 pub mod copy;
 mod date;

@@ -1,6 +1,4 @@
-//! Opening what is in a context, and nothing else, whatever changes in it meanwhile: a directory that was listed may be a link to
-//! somewhere else by the time that its files are opened. So no link is followed on the way, and no path leads above the context's root, which
-//! is opened once.
+//! Opening what is in a context, and nothing else, whatever changes in it meanwhile ([`Confined::beneath`]). Its root is opened once.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,23 +7,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci::index::Xattrs;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{ContextError, KEPT_XATTRS};
+use crate::confined::Confined;
 
 /// The directory of a context.
 #[derive(Debug, Clone)]
 pub(super) struct Root {
     path: PathBuf,
-    dir: Arc<OwnedFd>,
+    dir: Arc<Confined>,
 }
 
 impl Root {
     /// Opens it; links on the way to it are followed.
     pub(super) fn open(path: &Path) -> Result<Root, ContextError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::open(path, flags, Mode::empty()) {
+        match Confined::open(path) {
             Ok(dir) => Ok(Root { path: path.to_owned(), dir: Arc::new(dir) }),
             Err(e) => Err(ContextError::Read { path: path.to_owned(), source: e.into() }),
         }
@@ -41,14 +39,8 @@ impl Root {
         self.path.join(std::ffi::OsStr::from_bytes(path))
     }
 
-    fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { b"." } else { path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(&*self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-    }
-
     fn read(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, ContextError> {
-        self.at(path, OFlags::RDONLY | flags).map_err(|e| match e {
+        self.dir.beneath(path, OFlags::RDONLY | flags).map_err(|e| match e {
             // There was none when it was listed.
             Errno::LOOP => ContextError::Changed { path: self.name(path) },
             e => ContextError::Read { path: self.name(path), source: e.into() },
@@ -67,14 +59,13 @@ impl Root {
 
     /// Whether something is there.
     pub(super) fn holds(&self, path: &[u8]) -> bool {
-        self.at(path, OFlags::PATH | OFlags::NOFOLLOW).is_ok()
-            // With NO_SYMLINKS a link is refused even where it is the last part.
-            || self.at(path, OFlags::PATH | OFlags::NOFOLLOW).err() == Some(Errno::LOOP)
+        // What lies behind a link is asked of the tree.
+        !matches!(self.dir.beneath(path, OFlags::PATH | OFlags::NOFOLLOW), Err(e) if e != Errno::LOOP)
     }
 
     /// The attributes of something that need not be readable.
     pub(super) fn xattrs(&self, path: &[u8]) -> Xattrs {
-        let Ok(file) = self.at(path, OFlags::PATH) else { return Vec::new() };
+        let Ok(file) = self.dir.beneath(path, OFlags::PATH) else { return Vec::new() };
         let through = format!("/proc/self/fd/{}", file.as_raw_fd());
         kept_xattrs(|name, value| rustix::fs::getxattr(&*through, name, value))
     }

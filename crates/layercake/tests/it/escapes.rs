@@ -4,6 +4,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
+
 use crate::lab::{BASE, Build};
 
 const SECRET: &str = "the secret of the host";
@@ -16,9 +18,25 @@ fn lab() -> Option<Build> {
     Some(b)
 }
 
+/// The kernel's way of opening files, and ours for where it refuses.
+const REFUSALS: [Option<Errno>; 3] = [None, Some(Errno::PERM), Some(Errno::NOSYS)];
+
+/// Does something for each of them, as far as they can be had here.
+fn with_refusals(test: impl Fn(Build)) {
+    for refused in REFUSALS {
+        let Some(mut b) = lab() else { return };
+        if refused.is_none_or(|error| b.refuse_openat2(error)) {
+            test(b);
+        }
+    }
+}
+
 #[test]
 fn a_dockerfile_that_is_a_link_does_not_lead_out_of_the_context() {
-    let Some(mut b) = lab() else { return };
+    with_refusals(dockerfile_is_a_link);
+}
+
+fn dockerfile_is_a_link(mut b: Build) {
     let context = b.path("context");
     for (name, target) in [("Dockerfile", b.path("outside/file")), (".dockerignore", b.path("outside/file"))]
     {
@@ -63,7 +81,10 @@ fn holds_secret(dir: &Path) -> bool {
 
 #[test]
 fn sources_do_not_lead_out_of_the_context() {
-    let Some(mut b) = lab() else { return };
+    with_refusals(sources_lead_out);
+}
+
+fn sources_lead_out(mut b: Build) {
     let outside = b.path("outside");
     symlink(&outside, b.path("context/absolute")).unwrap();
     symlink("../outside", b.path("context/relative")).unwrap();
@@ -92,6 +113,16 @@ fn sources_do_not_lead_out_of_the_context() {
 }
 
 #[test]
+fn files_are_copied_where_openat2_is_refused() {
+    with_refusals(|mut b| {
+        b.file("d/deep/file", "inside\n").file(".dockerignore", "d/not\n").file("d/not", "ignored\n");
+        b.dockerfile("FROM scratch\nCOPY d/deep/file /f\nCOPY d /d/\n").run().ok();
+        b.layercake(&["save", "-o", "saved.tar", "t"]).ok();
+        assert!(b.dockerfile("FROM scratch\nCOPY d/not /\n").run().stderr.contains(".dockerignore"));
+    });
+}
+
+#[test]
 fn destinations_do_not_lead_out_of_the_image() {
     let Some(mut b) = lab() else { return };
     let outside = b.path("outside").display().to_string();
@@ -112,7 +143,10 @@ fn destinations_do_not_lead_out_of_the_image() {
 
 #[test]
 fn a_context_that_changes_under_the_build_does_not_lead_out() {
-    let Some(mut b) = lab() else { return };
+    with_refusals(context_changes);
+}
+
+fn context_changes(mut b: Build) {
     // A directory and a link to the outside take each other's place, as fast as they can.
     b.file("d/file", "inside\n").file("e/deep/file", "inside\n");
     let context = b.path("context");

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use serde_json::Value;
@@ -110,12 +111,26 @@ mount --bind "$place/dev/fuse" /dev/fuse
 exec setpriv --reuid=54321 --regid=54321 --clear-groups -- "$@"
 "#;
 
+/// Becomes a program for which openat2(2), whose number is the same everywhere, fails with the given error.
+const REFUSE_OPENAT2: &str = r#"
+import ctypes, os, struct, sys
+load, equal, answer = 0x20, 0x15, 0x06
+rules = [(load, 0, 0, 0), (equal, 0, 1, 437), (answer, 0, 0, 0x50000 | int(sys.argv[1])), (answer, 0, 0, 0x7fff0000)]
+rules = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *r) for r in rules), 8 * len(rules))
+program = struct.pack("HxxxxxxQ", len(rules) // 8, ctypes.addressof(rules))
+if ctypes.CDLL(None).prctl(22, ctypes.c_ulong(2), ctypes.c_char_p(program)) != 0:
+    sys.exit("no filter can be set")
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
 /// A context, a store, and the program.
 pub(crate) struct Build {
     dir: TempDir,
     flags: Vec<String>,
     /// Run by an ordinary user, and whether that one may use FUSE.
     user: Option<bool>,
+    /// What the kernel says to openat2.
+    openat2: Option<Errno>,
 }
 
 impl Build {
@@ -140,7 +155,7 @@ impl Build {
         for name in PROGRAMS {
             std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
         }
-        Some(Build { dir, flags: Vec::new(), user: None })
+        Some(Build { dir, flags: Vec::new(), user: None, openat2: None })
     }
 
     /// The same, with the program run by an ordinary user, who may have a range of users.
@@ -183,7 +198,29 @@ impl Build {
         self.user = Some(false);
     }
 
+    /// openat2 fails, as it does under old kernels and filters. `false`, with the reason said, where that cannot be had.
+    #[must_use]
+    pub(crate) fn refuse_openat2(&mut self, error: Errno) -> bool {
+        let there = Command::new("python3").args(["-c", "import ctypes"]).output();
+        if !there.is_ok_and(|o| o.status.success()) {
+            skip("needs python3");
+            return false;
+        }
+        self.openat2 = Some(error);
+        true
+    }
+
     fn program(&self) -> Command {
+        if let Some(error) = self.openat2 {
+            let mut c = Command::new("python3");
+            c.args([
+                "-c",
+                REFUSE_OPENAT2,
+                &error.raw_os_error().to_string(),
+                env!("CARGO_BIN_EXE_layercake"),
+            ]);
+            return c;
+        }
         let Some(fuse) = self.user else { return Command::new(env!("CARGO_BIN_EXE_layercake")) };
         let mut c = Command::new("/usr/bin/unshare");
         c.args(["--mount", "/bin/sh", "-c", BECOME_USER, "sh"]).arg(self.path("place"));
