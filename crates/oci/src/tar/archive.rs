@@ -7,7 +7,8 @@
 //!
 //! A member's path is relative to the root of the image or archive: leading slashes and `./` are dropped, `a/../b` is `b`, the
 //! root is the empty path. A name that climbs above the root is refused, and so is one that no Linux file system holds (a part
-//! longer than 255 bytes, 4096 in all, a NUL). Targets of hard links obey the same rules; texts of symbolic links stay as they are.
+//! longer than 255 bytes, 4096 in all, a NUL). Targets of hard links obey the same rules; texts of symbolic links stay as they are. The name of a
+//! whiteout or an opaque marker has as much more as makes it one: it is no file's name, and who takes it for one finds it too long.
 //!
 //! # Sizes
 //!
@@ -19,9 +20,10 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::BLOCK;
-use super::error::{MAX_EXTENSION, Problem, TarError};
+use super::error::{MAX_EXTENSION, MAX_XATTRS, Problem, TarError};
 use super::header::{self, Block, Dialect, field, number, text};
 use super::pax::Pax;
+use super::{OPAQUE, WHITEOUT};
 use crate::index::{MAX_PATH, Xattrs};
 use crate::time::Time;
 
@@ -35,7 +37,8 @@ const MAX_HOLES: u64 = 16 << 30;
 /// Bounds of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Number of headers; a member with long names or attributes has more than one.
+    /// Number of members, and of headers that belong to none. What a member has of headers with long names and attributes (three at most) is
+    /// not counted: so what has no more than half as many entries can be read again when we wrote it, an opaque directory being two members.
     pub entries: u64,
     /// Bytes of names, link targets and extended attributes together: what is held in memory. An attribute counts for 64 bytes more
     /// than it has, and attributes once for every name of their file.
@@ -45,7 +48,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Two million headers, 256 MiB of metadata, 256 GiB of content: more than any image in use has.
+    /// Two million members, 256 MiB of metadata, 256 GiB of content: more than any image in use has.
     fn default() -> Limits {
         Limits { entries: 2_000_000, metadata: 256 << 20, content: 256 << 30 }
     }
@@ -241,16 +244,19 @@ impl<R: Read> Archive<R> {
             if !header::checksum_holds(&block) {
                 return Err(Problem::Checksum);
             }
-            self.count("headers", 1, |s| &mut s.entries, |l| l.entries)?;
             let slot = match block[156] {
                 b'x' | b'X' => &mut pax,
                 b'L' => &mut long_name,
                 b'K' => &mut long_link,
                 b'g' => {
+                    self.count_entry()?;
                     self.announce(size_field(&block)?)?;
                     continue;
                 }
-                _ => return self.member(&block, pax, long_name, long_link).map(Some),
+                _ => {
+                    self.count_entry()?;
+                    return self.member(&block, pax, long_name, long_link).map(Some);
+                }
             };
             if slot.is_some() {
                 return Err(Problem::Twice);
@@ -296,6 +302,10 @@ impl<R: Read> Archive<R> {
             .ok_or(Problem::Number("size"))?;
         self.data = size;
         Ok(())
+    }
+
+    fn count_entry(&mut self) -> Result<(), Problem> {
+        self.count("members", 1, |s| &mut s.entries, |l| l.entries)
     }
 
     fn count(
@@ -394,6 +404,9 @@ impl<R: Read> Archive<R> {
         };
         let path = clean(&name, "name")?;
         let xattrs = pax.xattrs;
+        if xattr_bytes(&xattrs) > MAX_XATTRS {
+            return Err(Problem::Limit("bytes of extended attributes of one file", MAX_XATTRS));
+        }
         let held = (path.len() + link.len()) as u64 + xattr_cost(&xattrs);
         self.count("bytes of metadata", held, |s| &mut s.metadata, |l| l.metadata)?;
         self.count("bytes of content", self.body.size, |s| &mut s.content, |l| l.content)?;
@@ -603,12 +616,18 @@ pub(crate) fn is_link_text(text: &[u8]) -> bool {
     !text.is_empty() && text.len() < MAX_PATH && !text.contains(&0)
 }
 
+/// What extended attributes take of a header, at most: length, key and separators besides name and value.
+pub(super) fn xattr_bytes(xattrs: &Xattrs) -> u64 {
+    xattrs.iter().map(|(k, v)| (k.len() + v.len()) as u64 + 32).sum()
+}
+
 /// A path as images name it: relative to the root, no empty or dot components.
 pub(crate) fn clean(name: &[u8], what: &'static str) -> Result<Vec<u8>, Problem> {
     if name.is_empty() || name.contains(&0) {
         return Err(Problem::Name(what));
     }
     let mut out: Vec<u8> = Vec::with_capacity(name.len());
+    let mut more = 0;
     for part in name.split(|&c| c == b'/') {
         match part {
             b"" | b"." => {}
@@ -619,8 +638,15 @@ pub(crate) fn clean(name: &[u8], what: &'static str) -> Result<Vec<u8>, Problem>
                 let keep = out.iter().rposition(|&c| c == b'/').unwrap_or(0);
                 out.truncate(keep);
             }
-            _ if part.len() > 255 => return Err(Problem::Name(what)),
             _ => {
+                more = match part {
+                    OPAQUE => OPAQUE.len() + 1,
+                    part if part.starts_with(WHITEOUT) => WHITEOUT.len(),
+                    _ => 0,
+                };
+                if part.len() > 255 + more {
+                    return Err(Problem::Name(what));
+                }
                 if !out.is_empty() {
                     out.push(b'/');
                 }
@@ -628,7 +654,7 @@ pub(crate) fn clean(name: &[u8], what: &'static str) -> Result<Vec<u8>, Problem>
             }
         }
     }
-    if out.len() > MAX_PATH { Err(Problem::Name(what)) } else { Ok(out) }
+    if out.len() > MAX_PATH + more { Err(Problem::Name(what)) } else { Ok(out) }
 }
 
 fn size_field(block: &Block) -> Result<u64, Problem> {

@@ -6,6 +6,8 @@ use std::io;
 
 /// Longest PAX header or GNU long name, in bytes: Go's bound.
 pub(super) const MAX_EXTENSION: u64 = 1 << 20;
+/// Extended attributes of a file, in bytes of its header: with the longest name and link beside them they fit into [`MAX_EXTENSION`].
+pub(super) const MAX_XATTRS: u64 = MAX_EXTENSION - (16 << 10);
 
 /// Why a stream is refused: where, and what.
 #[derive(Debug)]

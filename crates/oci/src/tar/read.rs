@@ -170,7 +170,7 @@ impl Assembly {
                 Kind::File { size: member.size, digest: content.unwrap_or_else(|| Digest::of(b"")) }
             }
         };
-        self.model.put(member.path, Inode { kind, attrs, member: number })
+        self.model.put(member.path, Inode::new(kind, attrs, number))
     }
 
     /// The layer. An error comes with the path that it is about.
@@ -228,15 +228,19 @@ fn whiteout(path: &[u8]) -> Result<Name, Problem> {
     }
 }
 
+/// What a name leads to: an entry, without its path until [`Model::finish`].
 struct Inode {
-    kind: Kind,
-    attrs: Attrs,
+    entry: Entry,
     member: u32,
 }
 
 impl Inode {
+    fn new(kind: Kind, attrs: Attrs, member: u32) -> Inode {
+        Inode { entry: Entry { path: Vec::new(), kind, attrs }, member }
+    }
+
     fn is_dir(&self) -> bool {
-        matches!(self.kind, Kind::Directory { .. })
+        matches!(self.entry.kind, Kind::Directory { .. })
     }
 }
 
@@ -272,15 +276,14 @@ impl Model {
 
     /// Adds a member.
     fn put(&mut self, path: Vec<u8>, inode: Inode) -> Result<(), Problem> {
-        if let Kind::HardLink { target } = &inode.kind {
-            let target = target.clone();
-            return self.put_link(path, target, inode.attrs);
+        if let Kind::HardLink { target } = inode.entry.kind {
+            return self.put_link(path, target, inode.entry.attrs);
         }
         if let Some(&old) = self.names.get(&path)
             && inode.is_dir()
             && self.inodes[old].is_dir()
         {
-            self.inodes[old].attrs = inode.attrs;
+            self.inodes[old].entry.attrs = inode.entry.attrs;
             return Ok(());
         }
         let is_dir = inode.is_dir();
@@ -294,9 +297,10 @@ impl Model {
                 return Err(Problem::Link(show(&target)));
             }
             // An unpacker sets the attributes of every name in turn, so the last header of a group counts.
-            if !matches!(self.inodes[id].kind, Kind::Symlink { .. }) {
-                let xattrs = std::mem::take(&mut self.inodes[id].attrs.xattrs);
-                self.inodes[id].attrs = Attrs { xattrs, ..attrs };
+            let entry = &mut self.inodes[id].entry;
+            if !matches!(entry.kind, Kind::Symlink { .. }) {
+                let xattrs = std::mem::take(&mut entry.attrs.xattrs);
+                entry.attrs = Attrs { xattrs, ..attrs };
             }
             // Also from a path to itself: some tools write a file like that when they meet it twice.
             return self.set(path, id, false);
@@ -305,7 +309,7 @@ impl Model {
             return Err(Problem::Link(show(&target)));
         }
         self.lower.insert(target.clone());
-        self.inodes.push(Inode { kind: Kind::HardLink { target }, attrs, member: NO_MEMBER });
+        self.inodes.push(Inode::new(Kind::HardLink { target }, attrs, NO_MEMBER));
         self.set(path, self.inodes.len() - 1, false)
     }
 
@@ -317,7 +321,7 @@ impl Model {
         if self.lower.contains(&path) {
             return Err(Problem::LinkReplaced(show(&path)));
         }
-        let was_link = self.at(&path).is_some_and(|i| matches!(i.kind, Kind::Symlink { .. }));
+        let was_link = self.at(&path).is_some_and(|i| matches!(i.entry.kind, Kind::Symlink { .. }));
         if was_link && self.below(&path).next().is_some() {
             return Err(Problem::LinkWritten);
         }
@@ -369,7 +373,7 @@ impl Model {
                     MAX_STEPS,
                 ));
             }
-            match self.at(&next).map(|i| &i.kind) {
+            match self.at(&next).map(|i| &i.entry.kind) {
                 Some(Kind::Symlink { target }) if !todo.is_empty() => {
                     links += 1;
                     if links > MAX_LINKS {
@@ -387,12 +391,15 @@ impl Model {
     }
 
     /// The index. An error comes with the path that it is about.
+    ///
+    /// There may be millions of inodes, so they become the entries where they lie.
     fn finish(mut self, metadata: u64) -> Result<Located, (Option<Vec<u8>>, Problem)> {
-        let mut entries: Vec<(Entry, u32)> = Vec::with_capacity(self.names.len() + self.whiteouts.len());
+        let mut more: Vec<Inode> = Vec::new();
+        let mut bare = |entry| more.push(Inode { entry, member: NO_MEMBER });
         for path in std::mem::take(&mut self.whiteouts) {
             match self.at(&path) {
                 None if self.opaque.contains(&path) => {}
-                None => entries.push((Entry::whiteout(path), NO_MEMBER)),
+                None => bare(Entry::whiteout(path)),
                 Some(i) if i.is_dir() => {
                     self.opaque.insert(path);
                 }
@@ -402,60 +409,55 @@ impl Model {
         for path in std::mem::take(&mut self.opaque) {
             match self.names.get(&path) {
                 Some(&id) => {
-                    if let Kind::Directory { opaque } = &mut self.inodes[id].kind {
+                    if let Kind::Directory { opaque } = &mut self.inodes[id].entry.kind {
                         *opaque = true;
                     }
                 }
-                None => {
-                    entries.push((Entry::bare_marker(path), NO_MEMBER));
-                }
+                None => bare(Entry::bare_marker(path)),
             }
         }
-        for (path, id) in std::mem::take(&mut self.names) {
-            // Filled in below, when the order says which name comes first.
-            let kind = Kind::HardLink { target: Vec::new() };
-            let number = u32::try_from(id).unwrap_or(NO_MEMBER);
-            entries.push((Entry { path, kind, attrs: Attrs::default() }, number));
-        }
-        // The canonical order, so that the first name of every group is the one that holds the inode there, too.
-        entries.sort_by(|(a, _), (b, _)| compare(&a.path, &b.path));
-        let mut first_names: Vec<usize> = vec![usize::MAX; self.inodes.len()];
-        let mut members = Vec::with_capacity(entries.len());
-        let mut copied = 0u64;
-        for at in 0..entries.len() {
-            let id = entries[at].1 as usize;
-            let Some(inode) = self.inodes.get(id) else {
-                members.push(NO_MEMBER);
-                continue;
-            };
-            let first = first_names[id];
-            let kind = if first == usize::MAX {
-                first_names[id] = at;
-                members.push(inode.member);
-                inode.kind.clone()
+        // The first name in the canonical order is the one that holds the inode there, too.
+        let mut named = vec![false; self.inodes.len()];
+        let mut links: Vec<(Vec<u8>, usize)> = Vec::new();
+        for (mut path, id) in std::mem::take(&mut self.names) {
+            let first = &mut self.inodes[id].entry.path;
+            if !named[id] {
+                *first = path;
             } else {
-                members.push(NO_MEMBER);
-                // Every name has a copy: a file of many names and many attributes grows with the product of both.
-                copied += xattr_cost(&inode.attrs.xattrs) + entries[first].0.path.len() as u64;
-                if copied > metadata {
-                    let problem = Problem::Limit("bytes of metadata", metadata);
-                    return Err((Some(std::mem::take(&mut entries[at].0.path)), problem));
+                if compare(&path, first).is_lt() {
+                    std::mem::swap(&mut path, first);
                 }
-                Kind::HardLink { target: entries[first].0.path.clone() }
-            };
-            entries[at].0.kind = kind;
-            entries[at].0.attrs = inode.attrs.clone();
+                links.push((path, id));
+            }
+            named[id] = true;
         }
+        // Every name has a copy: a file of many names and many attributes grows with the product of both.
+        let mut copied = 0u64;
+        for (path, id) in links {
+            let first = &self.inodes[id].entry;
+            copied += xattr_cost(&first.attrs.xattrs) + first.path.len() as u64;
+            if copied > metadata {
+                return Err((Some(path), Problem::Limit("bytes of metadata", metadata)));
+            }
+            let kind = Kind::HardLink { target: first.path.clone() };
+            more.push(Inode { entry: Entry { path, kind, attrs: first.attrs.clone() }, member: NO_MEMBER });
+        }
+        let mut told = named.clone();
         let mut replaced: Vec<(Vec<u8>, u32)> = Vec::new();
         for (path, id) in self.replaced {
             let member = self.inodes[id].member;
-            if first_names[id] == usize::MAX && member != NO_MEMBER {
-                // Once, though it may have lost several names.
-                first_names[id] = 0;
+            // Once, though it may have lost several names.
+            if !std::mem::replace(&mut told[id], true) && member != NO_MEMBER {
                 replaced.push((path, member));
             }
         }
-        let entries = entries.into_iter().map(|(e, _)| e).collect();
+        let mut inodes = self.inodes;
+        let mut named = named.into_iter();
+        inodes.retain(|_| named.next().unwrap_or_default());
+        inodes.append(&mut more);
+        inodes.sort_unstable_by(|a, b| compare(&a.entry.path, &b.entry.path));
+        let members = inodes.iter().map(|i| i.member).collect();
+        let entries = inodes.into_iter().map(|i| i.entry).collect();
         let index = LayerIndex::from_entries(entries).map_err(|e| (None, e.into()))?;
         check_parents(&index)?;
         Ok(Located { index, members, replaced })

@@ -10,6 +10,8 @@ use crate::digest::Digest;
 use crate::index::{Attrs, Entry, IndexError, Kind, LayerIndex};
 use crate::time::Time;
 
+mod own;
+
 const PLAIN: Fields<'static> = Fields {
     name: b"",
     flag: b'0',
@@ -172,7 +174,7 @@ fn rich() -> (LayerIndex, MemoryContent) {
     more(b"pipe", Kind::Fifo);
     entries.push(Entry::whiteout(b"usr/gone".to_vec()));
     entries.push(Entry::whiteout(b".dot".to_vec()));
-    entries.push(Entry::whiteout([b'w'; 251].to_vec()));
+    entries.push(Entry::whiteout([b'w'; 255].to_vec()));
     (LayerIndex::from_entries(entries).unwrap(), content)
 }
 
@@ -723,7 +725,7 @@ fn limits_hold() {
     };
     let all = Limits { entries: 10, metadata: 20, content: 50 };
     assert!(read(&tar(10), all).is_none());
-    assert!(matches!(read(&tar(10), Limits { entries: 9, ..all }), Some(Problem::Limit("headers", 9))));
+    assert!(matches!(read(&tar(10), Limits { entries: 9, ..all }), Some(Problem::Limit("members", 9))));
     assert!(matches!(
         read(&tar(10), Limits { metadata: 19, ..all }),
         Some(Problem::Limit("bytes of metadata", 19))

@@ -16,6 +16,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use super::archive::xattr_bytes;
+use super::error::MAX_XATTRS;
 use super::header::{Fields, encode};
 use super::{BLOCK, OPAQUE, WHITEOUT};
 use crate::content::{Content, ReadAt};
@@ -69,6 +71,16 @@ pub enum WriteError {
         path: String,
         /// Name of the attribute.
         name: String,
+    },
+    /// More attributes than readers take in a header.
+    #[error(
+        "{path:?} has {size} bytes of extended attributes, more than the {MAX_XATTRS} that a layer can hold of a file"
+    )]
+    Xattrs {
+        /// Path of the entry.
+        path: String,
+        /// Their size, with what a header needs for each.
+        size: u64,
     },
 }
 
@@ -141,6 +153,10 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         {
             let name = String::from_utf8_lossy(bad).into_owned();
             return Err(WriteError::Xattr { path: show(&e.path), name });
+        }
+        let size_of_xattrs = xattr_bytes(&e.attrs.xattrs);
+        if size_of_xattrs > MAX_XATTRS {
+            return Err(WriteError::Xattrs { path: show(&e.path), size: size_of_xattrs });
         }
         let mtime = match self.options.clamp_mtime {
             Some(latest) => e.attrs.mtime.secs.min(latest),
