@@ -6,8 +6,9 @@
 //! ([`Unset`]), and the step runs without it.
 //!
 //! *Where*: with v1 below the group that this process is in. The unified hierarchy allows that only in its root, since a group with
-//! processes has no limited groups below it; so it is the nearest group above where the controllers can be had: for root the slice, for
-//! others what was delegated to them. [`Limits::parent`] says something else; what is missing of it is made, and goes with the last group.
+//! processes has no limited groups below it; so it is the nearest group above without any where the controllers can be had: for root the
+//! slice, for others what was delegated to them. A group with processes is left as it is: the kernel would let us turn on some controllers there
+//! (cpu, cpuset, pids), but then the groups below are for threads, and no process can join them (cgroup-v2, "Threads"). [`Limits::parent`] says something else; what is missing of it is made, and goes with the last group.
 //!
 //! *The end*: the parent removes the groups when the step has ended; if it is gone, the supervisor does. If both were killed, the next
 //! process that starts a step does ([`sweep`]): the parent holds a lock (flock(2)) on each group, so a group that can be locked
@@ -236,6 +237,18 @@ fn inherit(path: &Path) {
     }
 }
 
+/// Whether a group of the unified hierarchy may have limited groups with processes in it: it has none itself, or is the root, which alone has no
+/// type.
+fn takes_groups(group: &Path) -> bool {
+    match std::fs::read_to_string(group.join("cgroup.type")) {
+        Ok(kind) => {
+            kind.trim() == "domain"
+                && std::fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|all| all.is_empty())
+        }
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 /// Whether groups in a group of the unified hierarchy have a controller, if need be since we turned it on.
 fn enable(mount: &Path, base: &Path, controller: Controller) -> bool {
     let has = |dir: &Path, file: &str| {
@@ -245,7 +258,7 @@ fn enable(mount: &Path, base: &Path, controller: Controller) -> bool {
     let mut way: Vec<&Path> = base.ancestors().take_while(|p| p.starts_with(mount)).collect();
     way.reverse();
     for dir in way {
-        if !has(dir, "cgroup.subtree_control") {
+        if !has(dir, "cgroup.subtree_control") && takes_groups(dir) {
             let file = std::fs::OpenOptions::new().append(true).open(dir.join("cgroup.subtree_control"));
             // Whether it worked is seen below.
             let _ = file.and_then(|mut f| {
@@ -253,7 +266,7 @@ fn enable(mount: &Path, base: &Path, controller: Controller) -> bool {
             });
         }
     }
-    has(base, "cgroup.subtree_control")
+    takes_groups(base) && has(base, "cgroup.subtree_control")
 }
 
 /// Removes the groups of processes that were killed, as far as nothing runs in them.

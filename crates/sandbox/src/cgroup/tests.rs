@@ -49,12 +49,17 @@ fn unified(own: &str, delegated: &str) -> (tempfile::TempDir, Hierarchy) {
 fn the_unified_hierarchy_is_used_where_it_was_delegated() {
     let (dir, h) = unified("slice/scope", "memory pids\n");
     let limits = Limits { memory: Some(1 << 20), pids: Some(5), cpu_quota: Some(1), ..Limits::default() };
-    // The scope itself has processes: its file cannot be written, here since it is a directory.
-    std::fs::create_dir(dir.path().join("slice/scope/cgroup.subtree_control")).unwrap();
+    // The scope itself has processes. The kernel would turn on pids there all the same, and then no process could join a group below.
+    for (file, text) in [("cgroup.type", "domain\n"), ("cgroup.procs", "1\n"), ("cgroup.subtree_control", "")]
+    {
+        std::fs::write(dir.path().join("slice/scope").join(file), text).unwrap();
+    }
     let (mut groups, mut unset) = (Groups::default(), Vec::new());
     groups.in_unified(&h, &limits, limits.controllers(), &mut unset);
     let path = groups.dirs[0].path.clone();
     assert_eq!(path.parent().unwrap(), dir.path().join("slice"));
+    let written = std::fs::read_to_string(dir.path().join("slice/scope/cgroup.subtree_control")).unwrap();
+    assert_eq!(written, "", "it is left as it is");
     // The files of a real group are there when it is made; ours are not, which is told of each.
     let told: Vec<&str> = unset.iter().map(|u| u.limit).collect();
     assert_eq!(told, ["memory", "CPU time", "processes"]);
@@ -67,6 +72,24 @@ fn the_unified_hierarchy_is_used_where_it_was_delegated() {
     assert!(path.is_dir());
     drop(groups);
     assert!(!path.exists());
+}
+
+#[test]
+fn a_group_takes_limited_groups_without_processes_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(takes_groups(dir.path()), "the root has no type");
+    let (kind, processes) = (dir.path().join("cgroup.type"), dir.path().join("cgroup.procs"));
+    for (text, all, takes) in [
+        ("domain\n", "", true),
+        ("domain\n", "17\n", false),
+        ("domain threaded\n", "", false),
+        ("domain invalid\n", "", false),
+        ("threaded\n", "", false),
+    ] {
+        std::fs::write(&kind, text).unwrap();
+        std::fs::write(&processes, all).unwrap();
+        assert_eq!(takes_groups(dir.path()), takes, "{text:?} with {all:?}");
+    }
 }
 
 #[test]

@@ -17,37 +17,73 @@ pub(crate) const CASES: &[Case] = &[
     ("limits_that_cannot_be_set_are_told", limits_that_cannot_be_set_are_told),
 ];
 
-/// Our group in the hierarchy of a controller, of whatever version; none, with the reason said, where it cannot have groups.
-fn own_group(controller: &str) -> Option<PathBuf> {
-    let skip = |why: &str| {
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("skipped: {why}\n").as_bytes());
-        None
-    };
-    let groups = std::fs::read_to_string("/proc/self/cgroup").expect("/proc is mounted");
-    let path = |names: &str| {
-        groups.lines().find_map(|l| l.split_once(':')?.1.strip_prefix(names)?.strip_prefix(":/"))
-    };
-    let v1 = Path::new("/sys/fs/cgroup").join(controller);
-    let Some(group) = path(controller).map(|p| v1.join(p)) else {
-        return skip(&format!("there are no v1 control groups of {controller}"));
-    };
-    let trial = group.join(format!("trial-{}", std::process::id()));
-    if let Err(e) = std::fs::create_dir(&trial) {
-        return skip(&format!("cannot make {}: {e}", trial.display()));
-    }
-    std::fs::remove_dir(&trial).expect("nobody is in it");
-    Some(group)
+/// Where groups with a controller are made here.
+struct Place {
+    /// The hierarchy.
+    mount: PathBuf,
+    /// Our own group.
+    own: PathBuf,
+    /// Its line in /proc/PID/cgroup begins with the number and this.
+    names: String,
+    unified: bool,
 }
 
-/// The group of that hierarchy which a process is in.
-fn group_of(process: &Path, controller: &str) -> PathBuf {
-    let groups = std::fs::read_to_string(process.join("cgroup")).expect("it runs");
-    let line = groups.lines().find_map(|l| l.split_once(':')?.1.strip_prefix(controller)?.strip_prefix(":/"));
-    Path::new("/sys/fs/cgroup").join(controller).join(line.expect("every process is in some group"))
+impl Place {
+    /// The hierarchy of a controller, of whatever version.
+    fn find(controller: &str) -> Result<Place, String> {
+        let top = Path::new("/sys/fs/cgroup");
+        let place = |mount: PathBuf, names: &str| {
+            let own = group_at(&mount, Path::new("/proc/self"), names)?;
+            Some(Place { mount, own, names: names.to_owned(), unified: names.is_empty() })
+        };
+        if let Some(v1) = place(top.join(controller), controller) {
+            return Ok(v1);
+        }
+        let has = |mount: &PathBuf| {
+            let all = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+            all.split_whitespace().any(|c| c == controller)
+        };
+        let mount = [top.to_owned(), top.join("unified")].into_iter().find(has);
+        let place = mount.and_then(|mount| place(mount, ""));
+        place.ok_or(format!("there are no control groups of {controller}"))
+    }
+
+    /// Where a group can be made by hand: of the unified hierarchy above all that has processes.
+    fn base(&self) -> &Path {
+        if self.unified { &self.mount } else { &self.own }
+    }
+
+    /// The group that a process is in.
+    fn group_of(&self, process: &Path) -> PathBuf {
+        group_at(&self.mount, process, &self.names).expect("every process is in some group")
+    }
+}
+
+fn group_at(mount: &Path, process: &Path, names: &str) -> Option<PathBuf> {
+    let groups = std::fs::read_to_string(process.join("cgroup")).ok()?;
+    let path = groups.lines().find_map(|l| l.split_once(':')?.1.strip_prefix(names)?.strip_prefix(":/"))?;
+    Some(mount.join(path))
+}
+
+/// Where groups with a controller can be made; nowhere, with the reason said, where this machine does not let us.
+fn place(controller: &str) -> Option<Place> {
+    let tried = Place::find(controller).and_then(|place| {
+        let trial = place.base().join(format!("trial-{}", std::process::id()));
+        std::fs::create_dir(&trial).map_err(|e| format!("cannot make {}: {e}", trial.display()))?;
+        std::fs::remove_dir(&trial).expect("nobody is in it");
+        Ok(place)
+    });
+    match tried {
+        Ok(place) => Some(place),
+        Err(why) => {
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("skipped: {why}\n").as_bytes());
+            None
+        }
+    }
 }
 
 fn a_step_over_its_pids_limit_cannot_fork() {
-    let Some(_) = own_group("pids") else { return };
+    let Some(_) = place("pids") else { return };
     let limits = Limits { pids: Some(4), ..Limits::default() };
     let ran = Builder::new().step(&["children", "10"]).change(|s| s.limits = limits).run();
     // The first process is one of the four.
@@ -59,7 +95,7 @@ fn a_step_over_its_pids_limit_cannot_fork() {
 }
 
 fn a_step_over_its_memory_is_killed() {
-    let Some(_) = own_group("memory") else { return };
+    let Some(_) = place("memory") else { return };
     let limits = || Limits { memory: Some(64 << 20), memory_swap: Some(64 << 20), ..Limits::default() };
     let ran = Builder::new().step(&["take-memory", "200"]).change(|s| s.limits = limits()).run();
     assert_eq!(ran.outcome.exit, Exit::Signal(libc::SIGKILL));
@@ -69,13 +105,14 @@ fn a_step_over_its_memory_is_killed() {
 }
 
 fn a_group_is_there_while_the_step_runs() {
-    let Some(cpu) = own_group("cpu") else { return };
+    let Some(cpu) = place("cpu") else { return };
+    let cpuset = place("cpuset");
     let mark = format!("mark-{}-limits", std::process::id());
     let limits = Limits {
         cpu_quota: Some(50_000),
         cpu_period: Some(100_000),
         cpu_shares: Some(512),
-        cpuset_cpus: own_group("cpuset").map(|_| "0".into()),
+        cpuset_cpus: cpuset.as_ref().map(|_| "0".into()),
         ..Limits::default()
     };
     let case = Builder::new().step(&["pid", ":", "read", &mark, ":", "sleep"]);
@@ -83,25 +120,33 @@ fn a_group_is_there_while_the_step_runs() {
     assert_eq!(running.unset, []);
     wait_for_line(running.stdout.take().expect("a pipe"), "1");
     let process = processes(&mark).pop().expect("it runs");
-    let group = group_of(&process, "cpu");
-    assert_eq!(group.parent(), Some(&*cpu));
-    let read = |file: &str| std::fs::read_to_string(group.join(file)).unwrap().trim().to_owned();
-    assert_eq!(
-        (read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"), read("cpu.shares")),
-        ("50000".into(), "100000".into(), "512".into())
-    );
-    if own_group("cpuset").is_some() {
-        let cpus = std::fs::read_to_string(group_of(&process, "cpuset").join("cpuset.cpus")).unwrap();
-        assert_eq!(cpus.trim(), "0");
+    let group = cpu.group_of(&process);
+    let parent = group.parent().expect("it is not the root");
+    if cpu.unified {
+        assert!(cpu.own.starts_with(parent), "{} is not above us", parent.display());
+    } else {
+        assert_eq!(parent, cpu.own);
+    }
+    let read =
+        |group: &Path, file: &str| std::fs::read_to_string(group.join(file)).unwrap().trim().to_owned();
+    let files: &[(&str, &str)] = match cpu.unified {
+        true => &[("cpu.max", "50000 100000"), ("cpu.weight", "20")],
+        false => &[("cpu.cfs_quota_us", "50000"), ("cpu.cfs_period_us", "100000"), ("cpu.shares", "512")],
+    };
+    for (file, value) in files {
+        assert_eq!(read(&group, file), *value, "{file}");
+    }
+    if let Some(cpuset) = cpuset {
+        assert_eq!(read(&cpuset.group_of(&process), "cpuset.cpus"), "0");
     }
     drop(running);
     assert!(!group.exists(), "it goes with the step");
 }
 
 fn groups_of_killed_processes_are_swept() {
-    let Some(pids) = own_group("pids") else { return };
+    let Some(pids) = place("pids") else { return };
     // As one that was killed together with its supervisor leaves it.
-    let left = pids.join(format!("layercake-{}-left", std::process::id()));
+    let left = pids.base().join(format!("layercake-{}-left", std::process::id()));
     std::fs::create_dir(&left).unwrap();
     sandbox::sweep_groups();
     assert!(!left.exists());
@@ -111,7 +156,7 @@ fn groups_of_killed_processes_are_swept() {
     let limits = Limits { pids: Some(100), ..Limits::default() };
     let (mut running, _scratch) = case.change(|s| s.limits = limits).spawn();
     wait_for_line(running.stdout.take().expect("a pipe"), "1");
-    let group = group_of(&processes(&mark).pop().expect("it runs"), "pids");
+    let group = pids.group_of(&processes(&mark).pop().expect("it runs"));
     sandbox::sweep_groups();
     assert!(group.exists());
     drop(running);
@@ -137,8 +182,8 @@ pub(crate) fn assert_group_gone(group: &Path) {
 
 /// The group that the step of a killed parent is in, if there can be one.
 pub(crate) fn group_to_watch(mark: &str) -> Option<PathBuf> {
-    own_group("pids")?;
-    let found = processes(mark).into_iter().map(|p| group_of(&p, "pids"));
+    let pids = place("pids")?;
+    let found = processes(mark).into_iter().map(|p| pids.group_of(&p));
     let ours = |g: &PathBuf| g.file_name().is_some_and(|n| n.to_string_lossy().starts_with("layercake-"));
     Some(found.into_iter().find(ours).expect("one of them is in a group of ours"))
 }
