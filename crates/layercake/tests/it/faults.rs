@@ -45,7 +45,10 @@ fn lab() -> Option<Build> {
          RUN cat /src/a > /copy && rm /src/b\nCOPY --from=made /d /d\n"
     ));
     b.file("a", "a\n").file("b", "b\n");
-    for flag in ["--reproducible", "--build-arg=SOURCE_DATE_EPOCH=1600000001"] {
+    // With limits, so that steps have control groups, which are to go, too.
+    for flag in
+        ["--reproducible", "--build-arg=SOURCE_DATE_EPOCH=1600000001", "--pids-limit=1000", "--memory=1g"]
+    {
         b.flag(flag);
     }
     Some(b)
@@ -78,7 +81,7 @@ fn with_faults(b: &Build, (fault, code): (&str, i32), few: u64, words: &[&str], 
         copy(&kept, &b.store());
         let mut command = b.command(words);
         command.env("LAYERCAKE_FAULT", format!("{fault}@{at}"));
-        crate::lab::finish(command.spawn().unwrap())
+        crate::lab::finish(b.spawn(command))
     };
     let hit = |out: &Outcome| out.code != 0;
     // How many points there are: more than any command has is the same as none.
@@ -197,7 +200,7 @@ fn a_build_killed_at_any_moment_is_done_again() {
     let Some(mut b) = lab() else { return };
     let seconds = mark();
     b.dockerfile(&format!(
-        "{BASE}FROM base AS made\nRUN (sleep {seconds} &) ; echo made > /made\nFROM base\nCOPY a b /src/\nRUN cat /src/a > /copy\n\
+        "{BASE}FROM base AS made\nRUN (sleep {seconds} &) ; sleep 0.2; echo made > /made\nFROM base\nCOPY a b /src/\nRUN cat /src/a > /copy\n\
          COPY --from=made /made /\n"
     ));
     let begin = std::time::Instant::now();
@@ -205,6 +208,7 @@ fn a_build_killed_at_any_moment_is_done_again() {
     let whole = u64::try_from(begin.elapsed().as_millis()).unwrap();
     let want = id(&b);
     let mut rng = Rng(number("LAYERCAKE_TEST_SEED").unwrap_or(0x5eed));
+    let mut groups = 0;
     for n in 0..amount(15) {
         if n % 50 == 0 {
             eprintln!("{n} kills survived");
@@ -215,6 +219,7 @@ fn a_build_killed_at_any_moment_is_done_again() {
         let build = b.start_build();
         let moment = rng.below(whole);
         std::thread::sleep(Duration::from_millis(moment));
+        groups += u32::from(!b.groups().is_empty());
         build.signal(Signal::KILL);
         build.finish();
         b.assert_nothing_runs(&seconds);
@@ -223,6 +228,7 @@ fn a_build_killed_at_any_moment_is_done_again() {
         assert_eq!(id(&b), want, "killed after {moment} ms");
         b.assert_clean(&seconds);
     }
+    eprintln!("{groups} were killed while a step had control groups");
 }
 
 #[test]

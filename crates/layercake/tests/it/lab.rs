@@ -6,12 +6,13 @@
 //! assert_eq!(out.code, 0, "{out}");
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -131,6 +132,8 @@ pub(crate) struct Build {
     user: Option<bool>,
     /// What the kernel says to openat2.
     openat2: Option<Errno>,
+    /// Processes that were started: control groups are named after them.
+    pids: Mutex<BTreeSet<u32>>,
 }
 
 impl Build {
@@ -155,7 +158,7 @@ impl Build {
         for name in PROGRAMS {
             std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
         }
-        Some(Build { dir, flags: Vec::new(), user: None, openat2: None })
+        Some(Build { dir, flags: Vec::new(), user: None, openat2: None, pids: Mutex::default() })
     }
 
     /// The same, with the program run by an ordinary user, who may have a range of users.
@@ -303,14 +306,36 @@ impl Build {
         c
     }
 
+    /// Starts what [`Build::command`] made, and remembers the process.
+    pub(crate) fn spawn(&self, mut command: Command) -> Child {
+        let child = command.spawn().unwrap();
+        self.pids.lock().unwrap().insert(child.id());
+        child
+    }
+
+    /// The control groups of all processes that were started.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let pids = self.pids.lock().unwrap();
+        let ours = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_prefix("layercake-")?;
+            Some(pids.contains(&name.split('-').next()?.parse().ok()?))
+        };
+        let mut out = Vec::new();
+        directories(Path::new("/sys/fs/cgroup"), &mut out);
+        out.retain(|path| ours(path) == Some(true));
+        out
+    }
+
     /// Runs the program.
     pub(crate) fn layercake(&self, words: &[&str]) -> Outcome {
-        finish(self.command(words).spawn().unwrap())
+        finish(self.spawn(self.command(words)))
     }
 
     /// Runs the program with an input.
     pub(crate) fn layercake_with(&self, words: &[&str], input: &[u8]) -> Outcome {
-        let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(words);
+        command.stdin(Stdio::piped());
+        let mut child = self.spawn(command);
         let mut stdin = child.stdin.take().unwrap();
         std::thread::scope(|s| {
             // Who does not read its input to the end closes the pipe.
@@ -321,14 +346,14 @@ impl Build {
 
     /// Starts the program.
     pub(crate) fn start(&self, words: &[&str]) -> Started {
-        let mut child = self.command(words).spawn().unwrap();
+        let mut child = self.spawn(self.command(words));
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let watchdog = Some(Watchdog::of(&child));
         Started { child, watchdog, out: out.map(BufReader::new), err: err.map(BufReader::new) }
     }
 
-    /// Asserts that nothing of this store is mounted anywhere, that its temporary directory is empty, and that no process has
-    /// `mark` among its words. What ends in the background is waited for.
+    /// Asserts that nothing of this store is mounted anywhere, that its temporary directory is empty, that no process has
+    /// `mark` among its words, and that no control group of a process that was started is left. What ends in the background is waited for.
     pub(crate) fn assert_clean(&self, mark: &str) {
         let store = self.store().display().to_string();
         let left = || {
@@ -338,6 +363,7 @@ impl Build {
             left.extend(
                 processes().filter(|p| p.mounts.contains(&store)).map(|p| format!("mounts of {}", p.words)),
             );
+            left.extend(self.groups().iter().map(|g| g.display().to_string()));
             left
         };
         wait_until("nothing is left", || {
@@ -372,6 +398,17 @@ pub(crate) fn wait_until<T>(what: &str, mut check: impl FnMut() -> Result<T, Str
             Ok(v) => return v,
             Err(e) if begin.elapsed() > PATIENCE => panic!("{what}: {e}"),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// All directories below one.
+fn directories(dir: &Path, out: &mut Vec<PathBuf>) {
+    // Those of others come and go.
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            out.push(entry.path());
+            directories(&entry.path(), out);
         }
     }
 }

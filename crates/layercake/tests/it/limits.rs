@@ -2,20 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::lab::{BASE, Build, Cached, Ran, mark, skip};
+use rustix::process::Signal;
 
-/// Our group in a v1 hierarchy; none, with the reason said, where it cannot have groups.
-fn own_group(controller: &str) -> Option<PathBuf> {
+use crate::lab::{BASE, Build, Cached, Ran, mark, skip, wait_until};
+
+/// Whether groups with a controller can be made here; if not, the reason is said.
+fn has_groups(controller: &str) -> bool {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     let path = |l: &str| Some(l.split_once(':')?.1.strip_prefix(controller)?.strip_prefix(":/")?.to_owned());
-    let group = groups.lines().find_map(path).map(|p| Path::new("/sys/fs/cgroup").join(controller).join(p));
-    let trial = |g: &PathBuf| {
+    let top = Path::new("/sys/fs/cgroup");
+    let v1 = groups.lines().find_map(path).map(|p| top.join(controller).join(p));
+    // In the unified hierarchy above all that has processes.
+    let unified = [top.to_owned(), top.join("unified")].into_iter().find(|mount| {
+        let all = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+        all.split_whitespace().any(|c| c == controller)
+    });
+    let trial = |g: PathBuf| {
         let dir = g.join(format!("trial-{}-{}", std::process::id(), mark()));
         std::fs::create_dir(&dir).and_then(|()| std::fs::remove_dir(&dir)).is_ok()
     };
-    let found = group.filter(trial);
-    if found.is_none() {
-        eprintln!("skipped: no v1 control groups of {controller} can be made here");
+    let found = v1.or(unified).is_some_and(trial);
+    if !found {
+        eprintln!("skipped: no control groups of {controller} can be made here");
     }
     found
 }
@@ -23,7 +31,9 @@ fn own_group(controller: &str) -> Option<PathBuf> {
 #[test]
 fn a_step_that_wants_too_much_memory_is_told_so() {
     let Some(mut b) = Build::new() else { return };
-    let Some(_) = own_group("memory") else { return };
+    if !has_groups("memory") {
+        return;
+    }
     b.dockerfile(&format!("{BASE}RUN awk 'BEGIN {{ s = \"x\"; while (1) s = s s }}'\n"));
     b.flag("--memory=32m").flag("--memory-swap=32m");
     let out = b.run();
@@ -39,7 +49,9 @@ fn a_step_that_wants_too_much_memory_is_told_so() {
 #[test]
 fn a_step_that_wants_too_many_processes_is_told_so() {
     let Some(mut b) = Build::new() else { return };
-    let Some(pids) = own_group("pids") else { return };
+    if !has_groups("pids") {
+        return;
+    }
     let seconds = mark();
     b.dockerfile(&format!("{BASE}RUN for n in 1 2 3 4 5 6 7 8; do sleep {seconds} & done; true\n"));
     b.flag("--pids-limit=4");
@@ -47,14 +59,28 @@ fn a_step_that_wants_too_many_processes_is_told_so() {
     assert_eq!(out.code, 1, "{out}");
     assert!(out.stderr.contains("--pids-limit allows"), "{out}");
     b.assert_clean(&seconds);
-    let ours = |d: &std::fs::DirEntry| {
-        let name = d.file_name().to_string_lossy().into_owned();
-        // Other tests have theirs meanwhile; of ours no process is left.
-        let process = name.strip_prefix("layercake-").and_then(|n| n.split('-').next().map(str::to_owned));
-        process.is_some_and(|p| !Path::new("/proc").join(p).exists())
-    };
-    let left: Vec<_> = std::fs::read_dir(pids).unwrap().flatten().filter(ours).map(|d| d.path()).collect();
-    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn groups_go_with_a_killed_build() {
+    let Some(mut b) = Build::new() else { return };
+    if !has_groups("pids") {
+        return;
+    }
+    let seconds = mark();
+    b.dockerfile(&format!("{BASE}RUN sleep {seconds}\n")).flag("--pids-limit=100").flag("--memory=1g");
+    let build = b.start_build();
+    wait_until("the step has its groups", || match b.groups().len() {
+        0 => Err("none yet".into()),
+        _ => Ok(()),
+    });
+    build.signal(Signal::KILL);
+    build.finish();
+    b.assert_nothing_runs(&seconds);
+    wait_until("the groups are gone", || match b.groups() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
 }
 
 #[test]
