@@ -6,11 +6,15 @@
 //! anything else replaces what was there. An entry below a symbolic link of the image lands where the link leads *inside the
 //! image*, as unpacking in a root directory would put it.
 //!
-//! A tree has at most [`MAX_INODES`] inodes, directories that no entry names among them, and no path that is longer than an index holds:
-//! links would make directories of any depth.
+//! A tree has at most [`MAX_INODES`] inodes, at most [`MAX_UNNAMED`] of them directories that no entry names, and no path that is longer
+//! than an index holds: links would make directories of any depth.
+//!
+//! A layer costs what it has and what its directories had, however its names lie among theirs: a name that replaces another takes its place,
+//! and those that come between others are put in together at the end.
 //!
 //! Inodes are shared between a tree and the trees made from it, so one more layer costs what the layer changes.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::digest::Digest;
@@ -30,6 +34,9 @@ pub const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 
 /// Inodes of a tree: more than any image in use has. A layer of 100 KB can name paths whose directories would fill the memory.
 pub const MAX_INODES: usize = if cfg!(test) { 60_000 } else { 6_000_000 };
+
+/// Directories that no entry names: some tools leave them out, but each has files then. Of a layer of 70 KB they would take gigabytes.
+pub const MAX_UNNAMED: usize = if cfg!(test) { 40_000 } else { 500_000 };
 
 /// Links that a resolution follows at most (Linux: 40).
 const MAX_LINKS: usize = 40;
@@ -157,6 +164,9 @@ pub enum TreeError {
     /// [`MAX_INODES`].
     #[error("the image has more than {MAX_INODES} files and directories")]
     TooMany,
+    /// [`MAX_UNNAMED`].
+    #[error("the image has more than {MAX_UNNAMED} directories that no entry of a layer names")]
+    TooManyUnnamed,
     /// An entry that no layer may hold, or not there.
     #[error(transparent)]
     Entry(#[from] IndexError),
@@ -195,6 +205,10 @@ pub struct Tree {
     /// Files whose first name is gone while others are left. Empty but while a layer is applied: finding the others takes a walk, which is
     /// made once for all.
     nameless: Vec<Id>,
+    /// Names of directories that come before others which are there already. Empty but while a layer is applied.
+    between: HashMap<Id, BTreeMap<Name, Id>>,
+    /// Directories that were made without an entry.
+    unnamed: usize,
 }
 
 impl Default for Tree {
@@ -220,6 +234,8 @@ impl Tree {
             has_xattrs: false,
             has_acls: false,
             nameless: Vec::new(),
+            between: HashMap::new(),
+            unnamed: 0,
         }
     }
 
@@ -264,6 +280,7 @@ impl Tree {
                 Err(_) => return Err(IndexError::Name(show(&e.path)).into()),
             }
         }
+        tree.settle();
         tree.close(dir.1);
         tree.inodes.shrink_to_fit();
         tree.layers = 1;
@@ -328,7 +345,11 @@ impl Tree {
     /// The child of a directory by name.
     pub fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
         let children = self.children(dir);
-        children.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| children[i].1)
+        match children.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            Ok(at) => Some(children[at].1),
+            Err(_) if self.between.is_empty() => None,
+            Err(_) => self.between.get(&dir)?.get(name).copied(),
+        }
     }
 
     /// The path of an inode: of a directory, or of the first name of a file.
@@ -496,7 +517,7 @@ impl Tree {
                         })?,
                     };
                     if self.child(parent, name) != Some(id) {
-                        self.unlink(parent, name);
+                        self.replaced(parent, name);
                         self.link(parent, name.into(), id);
                         Arc::make_mut(&mut self.inodes[id as usize]).nlink += 1;
                     }
@@ -512,17 +533,18 @@ impl Tree {
                         if e.is_bare_marker() {
                             attrs.mtime = crate::Time::default();
                         }
-                        self.unlink(parent, name);
+                        self.replaced(parent, name);
                         self.create(parent, name, Node::Directory(Vec::new()), attrs, number);
                     }
                 },
                 kind => {
                     let Ok(node) = Node::of(kind.clone()) else { continue };
-                    self.unlink(parent, name);
+                    self.replaced(parent, name);
                     self.create(parent, name, node, e.attrs.clone(), number);
                 }
             }
         }
+        self.settle();
         self.name_the_nameless();
         self.layers += 1;
         Ok(())
@@ -567,6 +589,10 @@ impl Tree {
             return Err(TreeError::TooLong(show(path)));
         }
         self.room_for(place.rest.len())?;
+        self.unnamed += place.rest.len();
+        if self.unnamed > MAX_UNNAMED {
+            return Err(TreeError::TooManyUnnamed);
+        }
         for c in &place.rest {
             let attrs = Attrs { mode: 0o755, ..Attrs::default() };
             at = self.create(at, c, Node::Directory(Vec::new()), attrs, layer);
@@ -594,24 +620,33 @@ impl Tree {
         id
     }
 
+    /// Lets a name lead to an inode, whatever it led to before.
     fn link(&mut self, parent: Id, name: Name, id: Id) {
         if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[parent as usize]).node {
             match children.binary_search_by(|(n, _)| n.cmp(&name)) {
-                Ok(at) => children[at].1 = id,
-                Err(at) => children.insert(at, (name, id)),
+                Ok(at) => children[at] = (name, id),
+                Err(at) if at == children.len() => children.push((name, id)),
+                Err(_) => drop(self.between.entry(parent).or_default().insert(name, id)),
             }
         }
     }
 
-    /// Takes a name away, if it is there, with everything below it.
-    fn unlink(&mut self, parent: Id, name: &[u8]) {
-        let Some(id) = self.child(parent, name) else { return };
-        if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[parent as usize]).node
-            && let Ok(at) = children.binary_search_by(|(n, _)| (**n).cmp(name))
-        {
-            children.remove(at);
+    /// Puts the names between others where they belong.
+    fn settle(&mut self) {
+        for (dir, names) in std::mem::take(&mut self.between) {
+            if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node {
+                children.extend(names);
+                // Two sorted pieces.
+                children.sort_by(|(a, _), (b, _)| a.cmp(b));
+            }
         }
-        self.forget(id, parent, name);
+    }
+
+    /// Forgets what a name leads to, with everything below it. Another takes its place.
+    fn replaced(&mut self, parent: Id, name: &[u8]) {
+        if let Some(id) = self.child(parent, name) {
+            self.forget(id, parent, name);
+        }
     }
 
     /// Takes these names of a directory away.
@@ -636,7 +671,8 @@ impl Tree {
     /// One name of `id` is gone: counts links, and notes hard-linked files that need another first name.
     fn forget(&mut self, id: Id, parent: Id, name: &[u8]) {
         if self.inode(id).is_dir() {
-            let children = self.children(id).to_vec();
+            let between = self.between.remove(&id).unwrap_or_default();
+            let children: Vec<Child> = self.children(id).iter().cloned().chain(between).collect();
             for (n, c) in children {
                 self.forget(c, id, &n);
             }

@@ -29,7 +29,12 @@ fn directories_that_nobody_names_are_bounded() {
     let deep = |n: usize| e(&format!("{n}{}/f", "/d".repeat(1900)), Kind::Fifo);
     let apply = |count| Tree::from_layers([&layer((0..count).map(deep).collect())]).map(|t| t.len());
     assert!(apply(20).unwrap() > 38_000);
-    assert_eq!(apply(40), Err(TreeError::TooMany));
+    assert_eq!(apply(40), Err(TreeError::TooManyUnnamed));
+    let named = |count: usize| {
+        Tree::from_layers([&layer((0..count).map(|n| dir(&n.to_string())).collect())]).map(|t| t.len())
+    };
+    assert_eq!(named(59_999), Ok(60_000));
+    assert_eq!(named(60_000), Err(TreeError::TooMany));
     // Links that lead from one depth to the next.
     let path = ["d"; 1900].join("/");
     let first = layer(vec![dir(&path), sym("l", &path)]);
@@ -164,4 +169,44 @@ fn a_tree_of_sorted_entries_is_that_of_their_layer() {
     assert!(matches!(refused(vec![link("l", "t"), file("t", "1")]), TreeError::MissingTarget { .. }));
     assert!(matches!(refused(vec![dir("d"), link("l", "d")]), TreeError::MissingTarget { .. }));
     assert!(matches!(refused(vec![Entry::whiteout(b"w".to_vec())]), TreeError::Entry(IndexError::Name(_))));
+}
+
+#[test]
+fn names_among_others_lie_where_they_belong() {
+    let first = layer(vec![
+        dir("d"),
+        file("d/b", "1"),
+        file("d/d", "1"),
+        dir("d/f"),
+        file("d/f/x", "1"),
+        sym("l", "d"),
+    ]);
+    // Names before, between and behind, by two ways, and some of them replaced again by what comes later in the layer.
+    let second = layer(vec![
+        file("d/a", "2"),
+        dir("d/c"),
+        file("d/c/z", "2"),
+        file("d/d", "2"),
+        file("d/f", "2"),
+        file("l/a", "3"),
+        file("l/c", "3"),
+        dir("l/e"),
+        file("l/e/y", "3"),
+        file("l/g", "3"),
+        e("d/h", Kind::HardLink { target: b"d/a".to_vec() }),
+    ]);
+    let mut t = Tree::from_layers([&first, &second]).unwrap();
+    assert_eq!(paths(&t), ["", "d", "d/a", "d/b", "d/c", "d/d", "d/e", "d/e/y", "d/f", "d/g", "d/h", "l"]);
+    let content = |t: &Tree, path: &[u8]| t.inode(t.lookup(path).unwrap()).node.clone();
+    for (path, text) in [("d/a", "3"), ("d/b", "1"), ("d/c", "3"), ("d/d", "2"), ("d/f", "2"), ("d/h", "2")] {
+        assert_eq!(
+            content(&t, path.as_bytes()),
+            Node::File { size: 1, digest: Digest::of(text.as_bytes()) },
+            "{path}"
+        );
+    }
+    let h = t.lookup(b"d/h").unwrap();
+    assert_eq!((t.inode(h).nlink, t.path(h)), (1, b"d/h".to_vec()));
+    t.apply(&layer(vec![Entry::whiteout(b"d/c".to_vec()), file("d/aa", "4")])).unwrap();
+    assert_eq!(paths(&t)[2..6], ["d/a", "d/aa", "d/b", "d/d"]);
 }

@@ -1,0 +1,59 @@
+//! What a layer costs grows as the layer does, however its names lie among those of the layers below.
+
+use oci::index::Attrs;
+use oci::{Digest, Entry, Kind, LayerIndex, Tree};
+
+/// Enough for what is quadratic to show.
+const MANY: usize = 120_000;
+
+/// Nanoseconds of processor time that this thread has had.
+fn spent() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("/proc is mounted");
+    text.split(' ').next().and_then(|n| n.parse().ok()).expect("a number")
+}
+
+fn entry(path: String, kind: Kind) -> Entry {
+    Entry { path: path.into_bytes(), kind, attrs: Attrs { mode: 0o644, ..Attrs::default() } }
+}
+
+fn files(name: impl Fn(usize) -> String) -> Vec<Entry> {
+    let kind = || Kind::File { size: 0, digest: Digest::of(b"") };
+    (0..MANY).map(|n| entry(name(n), kind())).collect()
+}
+
+fn links(name: impl Fn(usize) -> String) -> Vec<Entry> {
+    let target = |n: usize| Kind::HardLink { target: format!("d/m{n:07}").into() };
+    (0..MANY).map(|n| entry(name(n), target(n))).collect()
+}
+
+/// How many times as much work a layer is on files `d/mN` as another one is, whose names lie behind all that is there.
+fn ratio(behind: Vec<Entry>, layer: Vec<Entry>) -> f64 {
+    let below = LayerIndex::from_entries(files(|n| format!("d/m{n:07}"))).expect("a layer");
+    let [behind, layer] = [behind, layer].map(|entries| {
+        let layer = LayerIndex::from_entries(entries).expect("a layer");
+        let mut tree = Tree::from_layers([&below]).expect("it fits");
+        let begin = spent();
+        tree.apply(&layer).expect("it fits");
+        spent() - begin
+    });
+    let ratio = layer as f64 / behind as f64;
+    eprintln!("{ratio:.1} times the work");
+    ratio
+}
+
+#[test]
+fn a_layer_that_touches_every_file_of_a_directory() {
+    assert!(ratio(files(|n| format!("d/z{n:07}")), files(|n| format!("d/m{n:07}"))) < 8.0);
+}
+
+#[test]
+fn hard_links_before_what_is_there() {
+    assert!(ratio(links(|n| format!("d/z{n:07}")), links(|n| format!("d/a{n:07}"))) < 4.0);
+}
+
+#[test]
+fn a_directory_under_two_names() {
+    let link = || entry("e".into(), Kind::Symlink { target: b"d".to_vec() });
+    let through = |name: fn(usize) -> String| files(name).into_iter().chain([link()]).collect();
+    assert!(ratio(through(|n| format!("e/z{n:07}")), through(|n| format!("e/m{n:07}-"))) < 8.0);
+}
