@@ -335,8 +335,14 @@ fn no_secret_comes_out_anywhere() {
             say(without_source(lab.build(&["--progress", progress, "ctx"])), false);
         }
         lab.file("ctx/Dockerfile", &text);
-        let dry = [&["explain", "--dry-run", "--build-context", "base=base"], &given[8..], &["ctx"]].concat();
-        let _ = lab.run(&dry);
+        // With the arguments alone, and with everything.
+        for (n, given) in [&given[8..], &given].iter().enumerate() {
+            let dry =
+                [&["explain", "--dry-run", "--build-context", "base=base"][..], given, &["ctx"]].concat();
+            let ran = lab.run(&dry);
+            assert_eq!(ran.code, Some(0), "{dry:?}: {}", ran.stderr);
+            lab.file(&format!("told/explain-dry-run-{n}"), ran.stdout + &ran.stderr);
+        }
         for words in [
             &["explain"][..],
             &["explain", "--format", "json"],
@@ -408,6 +414,8 @@ fn no_secret_comes_out_anywhere() {
         ("planted layer packed in", "out-gz.tar"),
         ("planted layer packed in", "told/pushed"),
         ("planted layer", "out-files"),
+        ("planted layer", "told/explain-dry-run-0"),
+        ("planted layer", "told/explain-dry-run-1"),
         ("planted log", "told/said"),
         ("planted line", "told/lines"),
     ] {
