@@ -15,7 +15,8 @@
 //!   came by. It costs a call for each part, and holds one descriptor; as root one for each directory on the way.
 //!
 //! Which way it is, is found out once, when the directory is opened. Without the call there is ENOSYS (older kernels, gVisor), or EPERM from filters
-//! of system calls that are older than it (Docker before 20.10). Both ways open the same, and refuse with the same errors; only where
+//! of system calls that are older than it (Docker before 20.10). The kernel also gives up on `..` while others rename and mount; then it is our way for
+//! that path. Both ways open the same, and refuse with the same errors; only where
 //! something changes between two looks can ENOTDIR stand for ELOOP.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +30,9 @@ mod tests;
 
 /// Links on one way: as many as the kernel follows.
 const MAX_LINKS: usize = 40;
+
+/// How often the kernel is asked again.
+const TRIES: usize = 32;
 
 /// How paths are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +71,12 @@ impl Confined {
         }
         match self.way {
             Way::Kernel => {
-                let path = if path.is_empty() { b"." } else { path };
-                openat2(&self.dir, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+                let name = if path.is_empty() { b"." } else { path };
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                match patiently(|| openat2(&self.dir, name, flags, resolve)) {
+                    Err(Errno::AGAIN) => self.beneath_by_parts(path, flags),
+                    opened => opened,
+                }
             }
             Way::Parts => self.beneath_by_parts(path, flags),
         }
@@ -78,7 +86,11 @@ impl Confined {
     pub(crate) fn as_root(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         match self.way {
             Way::Kernel => {
-                openat2(&self.dir, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+                let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+                match patiently(|| openat2(&self.dir, path, flags, resolve)) {
+                    Err(Errno::AGAIN) => self.as_root_by_parts(path, flags),
+                    opened => opened,
+                }
             }
             Way::Parts => self.as_root_by_parts(path, flags),
         }
@@ -148,6 +160,19 @@ impl Confined {
 /// The parts of a path, the first on top.
 fn push_parts(todo: &mut Vec<Vec<u8>>, path: &[u8]) {
     todo.extend(path.split(|&c| c == b'/').rev().map(<[u8]>::to_vec));
+}
+
+/// Where a path has `..` the kernel gives up (EAGAIN, openat2(2)) when anything anywhere is renamed or mounted meanwhile, and on a busy
+/// machine something always is.
+fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let mut opened = open();
+    for _ in 1..TRIES {
+        if !matches!(opened, Err(Errno::AGAIN)) {
+            break;
+        }
+        opened = open();
+    }
+    opened
 }
 
 fn openat2(dir: &OwnedFd, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -239,4 +239,25 @@ fn a_directory_that_becomes_a_link_does_not_lead_out_beneath() {
 fn a_directory_that_becomes_a_link_does_not_lead_out_as_root() {
     // EAGAIN: the kernel saw that something was renamed and cannot say where `..` leads.
     race(|c, path| c.as_root(path, READ), &[Errno::LOOP, Errno::NOTDIR, Errno::NOENT, Errno::AGAIN]);
+}
+
+#[test]
+fn renames_elsewhere_disturb_nobody() {
+    let place = Place::new();
+    let renames = AtomicUsize::new(0);
+    let failed: Vec<Errno> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while renames.fetch_add(1, Ordering::Relaxed) < 20_000 {
+                place.exchange("out/deep", "out/only");
+            }
+        });
+        let ways = place.ways();
+        let path = b"d/../d/deep/../../d/../d/deep/../../file";
+        let open = || ways.iter().filter_map(|way| way.as_root(path, READ).err());
+        std::iter::repeat_with(open)
+            .take_while(|_| renames.load(Ordering::Relaxed) < 20_000)
+            .flatten()
+            .collect()
+    });
+    assert_eq!(failed, []);
 }
