@@ -29,7 +29,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     // Times lose their fractions on the way, and nothing else; after that, nothing changes any more.
     let read = read_layer(tar.as_slice(), &mut content, &Limits::default()).expect("our own tar is read");
-    assert_eq!(read.without_times().id(), index.without_times().id());
+    assert!(read.same_but_times(&index));
     let mut again = Vec::new();
     write_layer(&read, &content, &mut again).expect("what was read can be written");
     assert_eq!(again, tar);
