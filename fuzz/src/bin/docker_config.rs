@@ -11,7 +11,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let nowhere = HelperSettings { directory: Some("/nowhere".into()), ..HelperSettings::default() };
     let config = config.with_helpers(nowhere);
     let names: Vec<String> = match serde_json::from_slice::<serde_json::Value>(bytes) {
-        Ok(document) => document["auths"].as_object().map(|a| a.keys().cloned().collect()).unwrap_or_default(),
+        Ok(document) => {
+            document["auths"].as_object().map(|a| a.keys().cloned().collect()).unwrap_or_default()
+        }
         Err(_) => Vec::new(),
     };
     let given = ["docker.io", "localhost:5000", ""].map(str::to_owned);

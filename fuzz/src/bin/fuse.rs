@@ -23,7 +23,11 @@ fn tree() -> (Arc<Tree>, Arc<MemoryContent>) {
     let entry = |path: &str, kind| Entry {
         path: path.into(),
         kind,
-        attrs: Attrs { mode: 0o755, xattrs: if path.len() == 1 { xattrs.clone() } else { Vec::new() }, ..Attrs::default() },
+        attrs: Attrs {
+            mode: 0o755,
+            xattrs: if path.len() == 1 { xattrs.clone() } else { Vec::new() },
+            ..Attrs::default()
+        },
     };
     let file = |digest, size| Kind::File { size, digest };
     let mut entries = vec![

@@ -20,6 +20,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(account) = serde_json::from_slice::<BuildRecord>(bytes) {
         let text = serde_json::to_vec(&account).expect("what was read can be written");
-        assert_eq!(serde_json::from_slice::<BuildRecord>(&text).expect("what was written can be read"), account);
+        assert_eq!(
+            serde_json::from_slice::<BuildRecord>(&text).expect("what was written can be read"),
+            account
+        );
     }
 });
