@@ -108,7 +108,7 @@ impl<'a> Resolver<'a> {
             let transfer = |what: &str, done, total| self.tasks.transfer(task, what, done, total);
             let (image, id) = fetch(self.store, client, name, &reference, platform, &transfer)?;
             // A name stands for one image: other platforms do not take it from this machine's.
-            if stored.is_none() || Platform::host().accepts(&platform_of(&image.config)) {
+            if stored.is_none() || Platform::host().accepts(&image.config.platform()) {
                 self.store.tag(&reference.to_string(), &id, image.digest.as_ref())?;
             }
             remember(self.store, &reference, platform, &id);
@@ -144,10 +144,6 @@ impl Bases for Resolver<'_> {
     }
 }
 
-fn platform_of(config: &ImageConfig) -> Platform {
-    Platform::new(&config.os, &config.architecture, config.variant.as_deref())
-}
-
 /// An image of the store as a base.
 fn from_record(
     store: &Store,
@@ -160,7 +156,7 @@ fn from_record(
         name: name.to_owned(),
         why: format!("its config cannot be read ({e})"),
     })?;
-    let other_platform = !platform.accepts(&platform_of(&config));
+    let other_platform = !platform.accepts(&config.platform());
     let (layers, digest) = (record.layers, record.manifest);
     Ok(BaseImage { name: name.to_owned(), config, layers, digest, other_platform })
 }
@@ -239,7 +235,7 @@ fn fetch(
         &|i| Ok(Box::new(client.blob(reference, &descriptors[i]).map_err(failed)?) as Box<dyn Read + Send>),
         &|i, done, all| transfer(&descriptors[i].digest.short(), done, all),
     )?;
-    let other_platform = !platform.accepts(&platform_of(&config));
+    let other_platform = !platform.accepts(&config.platform());
     let (id, layers, digest) = (record.id, record.layers, record.manifest);
     Ok((BaseImage { name: name.to_owned(), config, layers, digest, other_platform }, id))
 }
@@ -277,7 +273,7 @@ pub fn load_layout(
     let source = crate::load::open(store, path)?;
     let image = crate::load::choose(&source, name, selector, platform)?;
     let (record, config) = crate::load::take_resolved(store, name, &source, &image, transfer)?;
-    let other_platform = !platform.accepts(&platform_of(&config));
+    let other_platform = !platform.accepts(&config.platform());
     let (layers, digest) = (record.layers, record.manifest);
     Ok(BaseImage { name: name.to_owned(), config, layers, digest, other_platform })
 }

@@ -77,7 +77,7 @@ fn run(
             continue;
         }
         let c = &image.config;
-        let platform = Platform::new(&c.os, &c.architecture, c.variant.as_deref());
+        let platform = c.platform();
         let variables =
             c.config.env.iter().map(|e| e.split_once('=').map_or(e.as_str(), |(k, _)| k).to_owned());
         bases.insert(

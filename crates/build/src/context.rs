@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dockerfile::ignore::Matcher;
-use oci::index::IndexError;
-use oci::index::{Attrs, Xattrs};
+use oci::index::{Attrs, IndexError, Xattrs};
 use oci::tree::{Id, Node, TreeError};
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
@@ -24,6 +23,7 @@ use self::beneath::{Root, xattrs_of};
 use self::memo::{Identity, Known, Settled};
 use self::walk::{Found, FoundKind, identity, walk};
 use crate::copy::clean;
+use crate::parallel::lock;
 
 mod beneath;
 mod memo;
@@ -369,10 +369,6 @@ fn digest_all(
         .commit(Vec::new(), Vec::new())
         .map_err(|source| ContextError::Store { path: root.path().to_owned(), source })?;
     Ok((out, remembered))
-}
-
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Reads a file for the first time, into the store if there is a sink.

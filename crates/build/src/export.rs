@@ -142,8 +142,7 @@ pub fn manifest(store: &Store, image: &Built, options: &LayerOptions) -> Result<
     })?;
     store.put_blob(&bytes)?;
     let mut descriptor = Descriptor::of(media_type, &bytes);
-    let c = &image.config;
-    descriptor.platform = Some(oci::platform::Platform::new(&c.os, &c.architecture, c.variant.as_deref()));
+    descriptor.platform = Some(image.config.platform());
     Ok(Manifested { bytes, descriptor, manifest })
 }
 

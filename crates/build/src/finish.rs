@@ -4,9 +4,9 @@
 //! byte. With SOURCE_DATE_EPOCH all our own times are that one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
 
 use oci::tar::digest_layer;
 use oci::types::{History, ImageConfig};
@@ -15,6 +15,7 @@ use store::Store;
 
 use crate::date::Base;
 use crate::error::BuildError;
+use crate::parallel::each;
 use crate::plan::{BaseImage, Plan, Start};
 use crate::solve::{Finished, StepReport};
 
@@ -154,36 +155,8 @@ fn pad_history(config: &mut ImageConfig, titles: &[String], created: &str) {
 
 /// The diff IDs of layers that we made: known ones from the store, others by writing their tars into a hash, in parallel.
 fn diff_ids(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, BuildError> {
-    let slots: Vec<Mutex<Option<Digest>>> = layers.iter().map(|_| Mutex::new(None)).collect();
-    let failed: Mutex<Option<BuildError>> = Mutex::new(None);
-    let next = AtomicUsize::new(0);
-    let lock =
-        |m: &Mutex<Option<Digest>>, v| *m.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = v;
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(layers.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(id) = layers.get(i) else { break };
-                    match diff_id(store, id) {
-                        Ok(d) => lock(&slots[i], Some(d)),
-                        Err(e) => {
-                            failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(e);
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    if let Some(e) = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-        return Err(e);
-    }
-    Ok(slots
-        .into_iter()
-        .filter_map(|m| m.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
-        .collect())
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    each(layers.len(), threads, &|i| diff_id(store, &layers[i]))
 }
 
 /// The digest of the tar that our writer makes of a layer. If it is not known yet, the tar is hashed, from where it parts from one that

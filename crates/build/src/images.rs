@@ -8,8 +8,7 @@
 //! [`MAX_LAYERS`], [`MAX_CONTENT`] for the files of all its layers, and no blob is begun that is larger than the room on disk.
 
 use std::io::{self, Read, Write};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oci::compress::Decoder;
 use oci::digest::Hashing;
@@ -20,12 +19,16 @@ use oci::{Digest, Time};
 use store::{ImageRecord, Store, TarOrigin};
 
 use crate::error::BuildError;
+use crate::parallel::each;
 
 #[cfg(test)]
 mod tests;
 
 /// Largest config or manifest that is taken (BuildKit and containerd: 4 to 8 MiB).
 pub const MAX_DOCUMENT: u64 = 8 << 20;
+
+/// Layers that come at once.
+pub(crate) const TRANSFERS: usize = 4;
 
 /// Layers of an image: Docker takes 127.
 pub const MAX_LAYERS: usize = 1000;
@@ -90,35 +93,11 @@ pub fn take(
             return Err(damaged(format!("layer {} has diff ID {want} in the config", l.diff_id)));
         }
     }
-    let ids: Vec<Mutex<Option<Digest>>> = image.layers.iter().map(|_| Mutex::new(None)).collect();
-    let next = AtomicUsize::new(0);
     let room = AtomicU64::new(MAX_CONTENT);
-    let failed: Mutex<Option<BuildError>> = Mutex::new(None);
-    let threads = image.layers.len().min(4);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(layer) = image.layers.get(i) else { break };
-                    match take_layer(store, image.name, layer, &room, &|| open(i), &|done, all| {
-                        progress(i, done, all)
-                    }) {
-                        Ok(id) => *lock(&ids[i]) = Some(id),
-                        Err(e) => {
-                            next.store(image.layers.len(), Ordering::Relaxed);
-                            lock(&failed).get_or_insert(e);
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    if let Some(e) = lock(&failed).take() {
-        return Err(e);
-    }
-    let layers: Vec<Digest> = ids.iter().filter_map(|m| *lock(m)).collect();
+    let layers = each(image.layers.len(), TRANSFERS, &|i| {
+        let progress = |done, all| progress(i, done, all);
+        take_layer(store, image.name, &image.layers[i], &room, &|| open(i), &progress)
+    })?;
     // Layers that do not fit on each other are refused here, not in the middle of a build.
     let mut tree = oci::Tree::new();
     for id in &layers {
@@ -131,10 +110,6 @@ pub fn take(
     batch.put_image(&record)?;
     batch.commit(Vec::new(), Vec::new())?;
     Ok((record, config))
-}
-
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Copies what is read into a writer, and counts.

@@ -45,6 +45,7 @@ mod noise;
 mod notes;
 pub mod observe;
 pub mod options;
+mod parallel;
 pub mod plan;
 mod preflight;
 pub mod reason;

@@ -4,7 +4,7 @@
 //! Nothing secret is in one: values of variables that look like secrets are masked before they get here (`masking`).
 
 use oci::index::{Attrs, show};
-use oci::tree::{Id, Node};
+use oci::tree::Id;
 use oci::{Digest, Entry, Kind, LayerIndex, Tree};
 use serde::{Deserialize, Serialize};
 
@@ -70,44 +70,37 @@ pub struct FileState {
 impl FileState {
     /// That of an inode.
     pub(crate) fn of(tree: &Tree, id: Id) -> FileState {
-        let inode = tree.inode(id);
-        let none = FileState::new("device", &inode.attrs);
-        match &inode.node {
-            Node::Directory(_) => FileState { kind: "directory".to_owned(), ..none },
-            Node::File { size, digest } => {
-                FileState { kind: "file".to_owned(), size: Some(*size), digest: Some(*digest), ..none }
-            }
-            Node::Symlink(t) => FileState { kind: "link".to_owned(), target: Some(show(t)), ..none },
-            Node::Fifo => FileState { kind: "fifo".to_owned(), ..none },
-            Node::CharDevice(..) | Node::BlockDevice(..) => none,
-        }
+        FileState::new(&tree.inode(id).to_entry(Vec::new()))
     }
 
     /// That of an entry of a layer; none of a whiteout, and of a link to a file of a layer below.
     pub(crate) fn of_entry(layer: &LayerIndex, entry: &Entry) -> Option<FileState> {
-        let none = FileState::new("device", &entry.attrs);
-        Some(match &entry.kind {
-            Kind::Directory { .. } => FileState { kind: "directory".to_owned(), ..none },
-            Kind::File { size, digest } => {
-                FileState { kind: "file".to_owned(), size: Some(*size), digest: Some(*digest), ..none }
-            }
-            Kind::Symlink { target } => {
-                FileState { kind: "link".to_owned(), target: Some(show(target)), ..none }
-            }
-            Kind::Fifo => FileState { kind: "fifo".to_owned(), ..none },
-            Kind::CharDevice { .. } | Kind::BlockDevice { .. } => none,
+        let entry = match &entry.kind {
             // A layer's links lead to the first name of their file, which is none.
-            Kind::HardLink { target } => {
-                let first = layer.get(target).filter(|e| !matches!(e.kind, Kind::HardLink { .. }))?;
-                return FileState::of_entry(layer, first);
-            }
-            Kind::Whiteout => return None,
-        })
+            Kind::HardLink { target } => layer.get(target)?,
+            _ => entry,
+        };
+        (!matches!(entry.kind, Kind::HardLink { .. } | Kind::Whiteout)).then(|| FileState::new(entry))
     }
 
-    fn new(kind: &str, attrs: &Attrs) -> FileState {
-        let Attrs { mode, uid, gid, .. } = *attrs;
-        FileState { kind: kind.to_owned(), mode, uid, gid, size: None, digest: None, target: None }
+    /// That of an entry that is neither a hard link nor a whiteout.
+    fn new(entry: &Entry) -> FileState {
+        let (mut size, mut digest, mut target) = (None, None, None);
+        let kind = match &entry.kind {
+            Kind::Directory { .. } => "directory",
+            Kind::File { size: s, digest: d } => {
+                (size, digest) = (Some(*s), Some(*d));
+                "file"
+            }
+            Kind::Symlink { target: t } => {
+                target = Some(show(t));
+                "link"
+            }
+            Kind::Fifo => "fifo",
+            _ => "device",
+        };
+        let Attrs { mode, uid, gid, .. } = entry.attrs;
+        FileState { kind: kind.to_owned(), mode, uid, gid, size, digest, target }
     }
 
     /// What is otherwise now, in a few words; none if nothing that is known here is.

@@ -84,7 +84,7 @@ impl Image {
 
     /// Its platform.
     pub(crate) fn platform(&self) -> Platform {
-        Platform::new(&self.config.os, &self.config.architecture, self.config.variant.as_deref())
+        self.config.platform()
     }
 
     /// Its layers' indexes, base first.

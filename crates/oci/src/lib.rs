@@ -7,6 +7,7 @@
 //! - *streams*: [`tar`] (read any layer, write ours), [`compress`], [`layout`] (OCI layouts and docker archives), [`toc`] (tables of
 //!   contents in layers, by which they need not be read as a whole).
 
+pub mod base64;
 pub mod compress;
 pub mod content;
 pub mod digest;

@@ -274,8 +274,7 @@ impl Tree {
                         tree.lookup(&target).filter(|&id| !tree.inode(id).is_dir()).ok_or_else(|| {
                             TreeError::MissingTarget { link: show(&e.path), target: show(&target) }
                         })?;
-                    tree.link(dir.1, name.into(), id);
-                    Arc::make_mut(&mut tree.inodes[id as usize]).nlink += 1;
+                    tree.link_again(dir.1, name, id);
                 }
                 Err(_) => return Err(IndexError::Name(show(&e.path)).into()),
             }
@@ -518,8 +517,7 @@ impl Tree {
                     };
                     if self.child(parent, name) != Some(id) {
                         self.replaced(parent, name);
-                        self.link(parent, name.into(), id);
-                        Arc::make_mut(&mut self.inodes[id as usize]).nlink += 1;
+                        self.link_again(parent, name, id);
                     }
                 }
                 Kind::Directory { .. } => match self.child(parent, name) {
@@ -618,6 +616,12 @@ impl Tree {
         self.inodes.push(Arc::new(Inode { node, attrs, nlink: 1, layer, parent, name: name.clone() }));
         self.link(parent, name, id);
         id
+    }
+
+    /// Gives a file a further name.
+    fn link_again(&mut self, parent: Id, name: &[u8], id: Id) {
+        self.link(parent, name.into(), id);
+        Arc::make_mut(&mut self.inodes[id as usize]).nlink += 1;
     }
 
     /// Lets a name lead to an inode, whatever it led to before.

@@ -174,6 +174,13 @@ pub struct ImageConfig {
     pub rest: Rest,
 }
 
+impl ImageConfig {
+    /// What the image is for.
+    pub fn platform(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+    }
+}
+
 /// The layers of a config.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RootFs {

@@ -34,13 +34,13 @@ use serde_json::Value;
 use ureq::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderValue, Method, Uri};
 
-use crate::base64;
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialError, Credentials};
 use crate::error::RegistryError;
 use crate::http::{Http, Outgoing, Payload, Reply};
 use crate::options::Event;
 use crate::url::{escape, join, same_origin};
+use oci::base64;
 
 /// What a request wants to do, in the token server's words.
 #[derive(Debug, Clone, Default)]

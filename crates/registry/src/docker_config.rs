@@ -20,9 +20,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-use crate::base64;
 use crate::credentials::{Credential, CredentialError, Credentials};
 use crate::helper::{self, HelperSettings};
+use oci::base64;
 
 /// Docker Hub's key, and the other names that people use for it.
 const HUB_KEY: &str = "https://index.docker.io/v1/";

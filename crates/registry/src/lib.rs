@@ -8,13 +8,12 @@
 //! - *plain files*: [`Client::get`] (`download`);
 //! - *who asks*: [`Credentials`] (`credentials`), [`DockerConfig`] (`docker_config`: Docker's and Podman's files), `helper`
 //!   (programs that keep secrets), `auth` and `challenge` (Basic and Bearer);
-//! - *transport*: `http` (connections, redirects, retries), `url`, `proxy`, `httpdate`, `base64`.
+//! - *transport*: `http` (connections, redirects, retries), `url`, `proxy`, `httpdate`.
 //!
 //! What does not trust whom: nothing that a registry says is used before it was bounded and, where there is a digest, verified;
 //! credentials go to the registry and the token server that it names, and nowhere that either redirects to.
 
 mod auth;
-mod base64;
 mod blob;
 mod challenge;
 mod client;
@@ -50,5 +49,5 @@ pub fn parse_http_date(text: &str) -> Option<oci::Time> {
 
 /// `user:password` as the Basic scheme sends it.
 pub fn basic_credentials(user: &str, password: &str) -> String {
-    base64::encode(format!("{user}:{password}").as_bytes())
+    oci::base64::encode(format!("{user}:{password}").as_bytes())
 }

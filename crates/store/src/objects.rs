@@ -52,7 +52,9 @@ impl Staged {
     pub(crate) fn submitted(&self, keys: impl IntoIterator<Item = Key>) {
         let mut map = self.write();
         for key in keys {
-            map.entry(key).and_modify(|e| e.submitted = true);
+            if let Some(entry) = map.get_mut(&key) {
+                entry.submitted = true;
+            }
         }
     }
 

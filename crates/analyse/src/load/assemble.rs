@@ -220,7 +220,7 @@ impl Assembly {
             cruft::rule(rule).filter(|r| r.safe).map(|_| rule)
         });
         let c = &head.config;
-        let platform = Platform::new(&c.os, &c.architecture, c.variant.as_deref());
+        let platform = c.platform();
         let platform_matches = head.wanted.is_none_or(|w| w.accepts(&platform));
         let mut last = merged.last;
         last.resize(paths.len(), NO_EVENT);

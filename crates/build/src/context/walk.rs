@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use dockerfile::ignore::{Matcher, ParentMatches};
 use oci::index::{Xattrs, compare, join};
@@ -19,6 +19,7 @@ use super::beneath::{Root, xattrs_of};
 use super::memo::{Identity, nanos};
 use super::{ContextError, Needed};
 use crate::copy::{clean, has_wildcards};
+use crate::parallel::lock;
 
 /// From so many waiting directories on, other threads help.
 const WORTH_THREADS: usize = 16;
@@ -361,8 +362,4 @@ pub(super) fn identity(stat: &Stat) -> Identity {
         mtime: nanos(stat.st_mtime, sub(stat.st_mtime_nsec)),
         ctime: nanos(stat.st_ctime, sub(stat.st_ctime_nsec)),
     }
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }

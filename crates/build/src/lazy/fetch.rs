@@ -17,6 +17,7 @@ use oci::toc::{Content as Listed, Packing, Toc};
 
 use super::source::{Held, Source};
 use crate::images::chain_text;
+use crate::parallel::lock;
 
 /// Files up to this size, in bytes, are fetched as a whole.
 const SMALL: u64 = 1 << 20;
@@ -74,7 +75,7 @@ impl Source {
 
     fn try_to_fetch(&self, layer: usize, content: usize, chunk: usize) -> io::Result<()> {
         let toc = &self.layers[layer].toc;
-        let mut window = self.layers[layer].window.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut window = lock(&self.layers[layer].window);
         // Another one may have fetched it while we waited for the window.
         if self.held(layer, content, chunk)?.is_some() {
             return Ok(());

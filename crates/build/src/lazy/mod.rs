@@ -22,8 +22,7 @@ mod source;
 mod tests;
 
 use std::io::Read;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oci::platform::Platform;
 use oci::toc::{Announced, Toc, TocError};
@@ -34,7 +33,8 @@ use store::Store;
 
 use crate::bases::{Transfer, refs};
 use crate::error::BuildError;
-use crate::images::{LayerRef, MAX_CONTENT, MAX_LAYERS, chain_text, take_layer};
+use crate::images::{LayerRef, MAX_CONTENT, MAX_LAYERS, TRANSFERS, chain_text, take_layer};
+use crate::parallel::each;
 
 pub use source::Lazy;
 
@@ -111,7 +111,7 @@ pub fn open(
         let progress = |done, all| transfer(&descriptor.digest.short(), done, all);
         take_layer(store, &name, layer, &room, &open, &progress).map(Layer::Stored)
     };
-    let found = each(layers.len(), &get_layer)?;
+    let found = each(layers.len(), TRANSFERS, &get_layer)?;
     if found.iter().all(|l| matches!(l, Layer::Stored(_))) {
         return Ok(None);
     }
@@ -182,37 +182,4 @@ fn list(
     let left = |left: u64| left.checked_sub(has as u64);
     chunks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).map_err(|_| Unlisted::Chunks)?;
     Ok(toc)
-}
-
-/// Calls `get` for every number, some at once. The first failure ends it.
-fn each<T: Send>(
-    count: usize,
-    get: &(dyn Fn(usize) -> Result<T, BuildError> + Sync),
-) -> Result<Vec<T>, BuildError> {
-    let out: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-    fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-        m.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    std::thread::scope(|scope| {
-        for _ in 0..count.min(4) {
-            scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(slot) = out.get(n) else { return };
-                    match get(n) {
-                        Ok(value) => *lock(slot) = Some(value),
-                        Err(e) => {
-                            next.store(count, Ordering::Relaxed);
-                            lock(&failed).get_or_insert(e);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(e);
-    }
-    Ok(out.into_iter().filter_map(|m| m.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
 }

@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use oci::toc::{Content as Listed, Toc};
 use oci::types::Descriptor;
@@ -23,6 +23,7 @@ use store::{Batch, ScratchDir, Sink, Store};
 
 use super::fetch::{Window, bad};
 use crate::error::BuildError;
+use crate::parallel::lock;
 
 /// Gives a part of a layer's blob, which nobody has verified.
 pub(crate) type Parts = dyn Fn(&Descriptor, Range<u64>) -> io::Result<Box<dyn Read>> + Send + Sync;
@@ -77,10 +78,6 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("layers", &self.layers.len()).finish_non_exhaustive()
     }
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lazy {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use oci::content::MemoryContent;

@@ -269,7 +269,7 @@ fn finish_target(stage: &mut Stage, choices: &Choices) {
     }
     let p = match &choices.platform {
         Some(p) => p.clone(),
-        None => Platform::new(&stage.config.os, &stage.config.architecture, stage.config.variant.as_deref()),
+        None => stage.config.platform(),
     };
     stage.config.os = p.os;
     stage.config.architecture = p.architecture;

@@ -169,7 +169,8 @@ impl<'p> PreparedCopy<'p> {
             Some(w) => w.finish()?,
             None => LayerIndex::default(),
         };
-        for c in self.opened.iter().filter(|_| !solver.dry).filter_map(|o| o.context.as_ref()) {
+        // All sources that are in a context are in the same one.
+        if let (Some(c), false) = (self.opened.iter().find_map(|o| o.context.as_ref()), solver.dry) {
             // Most files are those that the last build had.
             if let Some((id, before)) = solver.layer_before(at) {
                 batch.reuse_layer(&id, &before)?;

@@ -54,11 +54,14 @@ pub(crate) fn pull(
     })?;
     drop(transfers);
     if image.other_platform {
-        let c = &image.config;
-        let have = Platform::new(&c.os, &c.architecture, c.variant.as_deref());
-        output::note(&format!("warning: {shown} is for {have}, not for {platform}"));
+        warn_of_platform(&shown, &image.config.platform(), platform);
     }
     Ok(image)
+}
+
+/// Says that an image is for another platform than the one that was asked for.
+pub(crate) fn warn_of_platform(name: &str, have: &Platform, wanted: &Platform) {
+    output::note(&format!("warning: {name} is for {have}, not for {wanted}"));
 }
 
 /// Runs the command.

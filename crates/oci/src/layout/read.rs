@@ -302,7 +302,7 @@ impl Layout {
             .zip(&config.rootfs.diff_ids)
             .map(|(d, diff_id)| LayerSource { diff_id: *diff_id, source: Source::Blob(d.clone()) })
             .collect();
-        let platform = platform_of(&config);
+        let platform = config.platform();
         let platform_matches =
             wanted.accepts(&platform) || descriptor.platform.as_ref().is_some_and(|p| wanted.accepts(p));
         Ok(ResolvedImage {
@@ -340,7 +340,7 @@ impl Layout {
             };
             layers.push(LayerSource { diff_id: *diff_id, source });
         }
-        let platform = platform_of(&config);
+        let platform = config.platform();
         let platform_matches = wanted.accepts(&platform);
         let names = image.repo_tags.clone().unwrap_or_default();
         Ok(ResolvedImage { names, manifest: None, config, config_bytes, layers, platform, platform_matches })
@@ -403,7 +403,7 @@ impl Search<'_> {
                     continue;
                 }
                 let config = self.document(&manifest.config, parse_config)?;
-                c.platform = Some(platform_of(&config));
+                c.platform = Some(config.platform());
             }
             out.push(c);
         }
@@ -463,10 +463,6 @@ fn may_be_image(d: &Descriptor) -> bool {
     (t.is_empty() || media::is_index(t) || media::is_manifest(t))
         && !d.annotations.contains_key(REFERENCE_TYPE)
         && !unknown
-}
-
-fn platform_of(config: &ImageConfig) -> Platform {
-    Platform::new(&config.os, &config.architecture, config.variant.as_deref())
 }
 
 fn same_name(have: &str, wanted: &str) -> bool {

@@ -397,11 +397,7 @@ impl<R: Read> Archive<R> {
             },
             _ => &[],
         };
-        let link = match kind {
-            Type::HardLink => clean(link, "link target")?,
-            Type::Symlink if !is_link_text(link) => return Err(Problem::Name("link target")),
-            _ => link.to_vec(),
-        };
+        let link = link_target(kind, link)?;
         let path = clean(&name, "name")?;
         let xattrs = pax.xattrs;
         if xattr_bytes(&xattrs) > MAX_XATTRS {
@@ -611,9 +607,14 @@ pub(crate) fn xattr_cost(xattrs: &Xattrs) -> u64 {
     xattrs.iter().map(|(k, v)| (k.len() + v.len()) as u64 + XATTR_COST).sum()
 }
 
-/// Whether a symbolic link can have this text.
-pub(crate) fn is_link_text(text: &[u8]) -> bool {
-    !text.is_empty() && text.len() < MAX_PATH && !text.contains(&0)
+/// What a link leads to: of a hard link a path, of a symbolic link a text that one can have; of anything else what is given.
+pub(crate) fn link_target(kind: Type, text: &[u8]) -> Result<Vec<u8>, Problem> {
+    let bad = text.is_empty() || text.len() >= MAX_PATH || text.contains(&0);
+    match kind {
+        Type::HardLink => clean(text, "link target"),
+        Type::Symlink if bad => Err(Problem::Name("link target")),
+        _ => Ok(text.to_vec()),
+    }
 }
 
 /// What extended attributes take of a header, at most: length, key and separators besides name and value.

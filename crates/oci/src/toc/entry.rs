@@ -7,6 +7,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::EntryProblem;
+use crate::base64;
 use crate::digest::Digest;
 use crate::index::Xattrs;
 use crate::tar::pax::is_xattr;
@@ -88,11 +89,7 @@ impl Raw<'_> {
             Type::HardLink | Type::Symlink => exact(&self.link_name, "link target")?,
             _ => &[],
         };
-        let link = match kind {
-            Type::HardLink => archive::clean(link, "link target")?,
-            Type::Symlink if !archive::is_link_text(link) => return Err(Problem::Name("link target").into()),
-            _ => link.to_vec(),
-        };
+        let link = archive::link_target(kind, link)?;
         let mtime = match self.modtime.as_deref() {
             None | Some("") => Time::default(),
             Some(text) => Time::parse_rfc3339(text).ok_or(Problem::Number("mtime"))?,
@@ -106,7 +103,7 @@ impl Raw<'_> {
         let mut xattrs: Xattrs = Vec::new();
         for (name, value) in self.xattrs.take().map_or_else(Vec::new, |v| v.0) {
             if is_xattr(exact(&name, "attribute's name")?)? {
-                let value = base64(value.as_bytes()).ok_or(EntryProblem::Text("attribute's value"))?;
+                let value = base64::decode_padded(&value).ok_or(EntryProblem::Text("attribute's value"))?;
                 xattrs.push((name.into_bytes(), value));
             }
         }
@@ -173,53 +170,5 @@ impl<'de> Deserialize<'de> for Values {
             }
         }
         d.deserialize_map(Seen)
-    }
-}
-
-/// Base64 with padding, RFC 4648 section 4.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let six = |c: u8| {
-        Some(u32::from(match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        }))
-    };
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = text.iter().rev().take_while(|&&c| c == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    for group in text[..text.len() - padding].chunks(4) {
-        let word = group.iter().try_fold(0u32, |w, &c| Some(w << 6 | six(c)?))? << (6 * (4 - group.len()));
-        out.extend_from_slice(&word.to_be_bytes()[1..group.len()]);
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_all_lengths() {
-        for (text, bytes) in [
-            ("", &b""[..]),
-            ("Zg==", b"f"),
-            ("Zm8=", b"fo"),
-            ("Zm9v", b"foo"),
-            ("AQAAAgD/+/8=", b"\x01\0\0\x02\0\xff\xfb\xff"),
-        ] {
-            assert_eq!(base64(text.as_bytes()).as_deref(), Some(bytes), "{text}");
-        }
-        for bad in ["Z", "Zg", "Zg=", "=", "====", "Zg=v", "Zm 9", "Zm\n9"] {
-            assert_eq!(base64(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

@@ -8,7 +8,8 @@
 //! *Where*: with v1 below the group that this process is in. The unified hierarchy allows that only in its root, since a group with
 //! processes has no limited groups below it; so it is the nearest group above without any where the controllers can be had: for root the
 //! slice, for others what was delegated to them. A group with processes is left as it is: the kernel would let us turn on some controllers there
-//! (cpu, cpuset, pids), but then the groups below are for threads, and no process can join them (cgroup-v2, "Threads"). [`Limits::parent`] says something else; what is missing of it is made, and goes with the last group.
+//! (cpu, cpuset, pids), but then the groups below are for threads, and no process can join them (cgroup-v2, "Threads").
+//! [`Limits::parent`] says something else; what is missing of it is made, and goes with the last group.
 //!
 //! *The end*: the parent removes the groups when the step has ended; if it is gone, the supervisor does. If both were killed, the next
 //! process that starts a step does ([`sweep`]): the parent holds a lock (flock(2)) on each group, so a group that can be locked

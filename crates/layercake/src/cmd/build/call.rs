@@ -12,6 +12,7 @@ use build::events::Listener;
 use build::{Request, checks};
 use dockerfile::outline::{Lines, Need, Values, outline, targets};
 use dockerfile::{Diagnostic, check};
+use oci::base64;
 use oci::platform::Platform;
 use serde_json::{Value, json};
 use store::Store;
@@ -95,7 +96,7 @@ impl Call {
             let (file, diagnostics) = (input.name.clone(), parsed.diagnostics);
             return Err(failed::told(build::BuildError::Dockerfile { file, diagnostics }, input));
         }
-        let source = base64(input.text.as_bytes());
+        let source = base64::encode(input.text.as_bytes());
         let (text, value) = match self.question {
             Question::Targets => {
                 let all = targets(&parsed.file);
@@ -176,7 +177,7 @@ impl Call {
                 .collect();
             let mut value = json!({
                 "warnings": if warnings.is_empty() { Value::Null } else { warnings.into() },
-                "sources": [{"filename": input.name, "data": base64(input.text.as_bytes()), "language": "Dockerfile"}],
+                "sources": [{"filename": input.name, "data": base64::encode(input.text.as_bytes()), "language": "Dockerfile"}],
             });
             if let Some(error) = &report.error {
                 let mut place = json!({});
@@ -342,23 +343,6 @@ fn excerpt(file: &str, text: &str, (first, last): Lines) -> String {
     out
 }
 
-/// Base64 of RFC 4648, padded.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| u32::from(chunk.get(i).copied().unwrap_or_default());
-        let all = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            match digit <= chunk.len() {
-                true => out.push(char::from(DIGITS[(all >> (18 - 6 * digit) & 63) as usize])),
-                false => out.push('='),
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,14 +376,5 @@ mod tests {
             format!("F:3\n{rule}\n   2 |     b\n   3 | >>> c\n   4 | >>> d\n   5 |     e\n{rule}")
         );
         assert_eq!(drawn((9, 9)), "");
-    }
-
-    #[test]
-    fn base64_of_all_lengths() {
-        for (text, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob\u{ff}", "Zm9vYsO/")]
-        {
-            assert_eq!(base64(text.as_bytes()), expected, "{text}");
-        }
     }
 }

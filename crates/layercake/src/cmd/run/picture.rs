@@ -72,9 +72,9 @@ pub(super) fn of_registry(
     let opened = build::lazy::open(store, &client, &reference, platform, &transfer, &told)?;
     drop(transfers);
     let Some(LazyImage { id, config, tree, files }) = opened else { return Ok(None) };
-    let have = Platform::new(&config.os, &config.architecture, config.variant.as_deref());
+    let have = config.platform();
     if !platform.accepts(&have) {
-        output::note(&format!("warning: {} is for {have}, not for {platform}", reference.familiar()));
+        pull::warn_of_platform(&reference.familiar(), &have, platform);
     }
     if !args.quiet {
         output::note(&format!("{reference} stays in the registry: its files come when they are read"));

@@ -1,9 +1,9 @@
-//! Base64 (RFC 4648 section 4): for `Authorization: Basic` and Docker's `auth` fields.
+//! Base64 (RFC 4648 section 4): for `Authorization: Basic`, Docker's `auth` fields, extended attributes in tables of contents.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Encodes with padding.
-pub(crate) fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let word = chunk.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
@@ -16,14 +16,11 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 }
 
 /// Decodes; padding may be missing. `None` if a character is foreign or the length impossible.
-pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let raw = text.trim_end_matches('=').as_bytes();
     let mut out = Vec::with_capacity(raw.len() / 4 * 3 + 2);
     for chunk in raw.chunks(4) {
-        let mut word = 0u32;
-        for c in chunk {
-            word = word << 6 | ALPHABET.iter().position(|a| a == c)? as u32;
-        }
+        let word = chunk.iter().try_fold(0u32, |w, &c| Some(w << 6 | six(c)?))?;
         let bytes = (word << (6 * (4 - chunk.len()))).to_be_bytes();
         match chunk.len() {
             1 => return None,
@@ -31,6 +28,24 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(out)
+}
+
+/// Decodes what has its padding; `None` if that is missing, or there is more.
+pub fn decode_padded(text: &str) -> Option<Vec<u8>> {
+    let padding = text.len() - text.trim_end_matches('=').len();
+    if text.len().is_multiple_of(4) && padding <= 2 { decode(text) } else { None }
+}
+
+/// The six bits that a character stands for.
+fn six(c: u8) -> Option<u32> {
+    Some(u32::from(match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a' + 26,
+        b'0'..=b'9' => c - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    }))
 }
 
 #[cfg(test)]
@@ -47,6 +62,7 @@ mod tests {
             ("foob", "Zm9vYg=="),
             ("fooba", "Zm9vYmE="),
             ("foobar", "Zm9vYmFy"),
+            ("foob\u{ff}", "Zm9vYsO/"),
         ] {
             assert_eq!(encode(plain.as_bytes()), text);
             assert_eq!(decode(text).unwrap(), plain.as_bytes());
@@ -56,6 +72,22 @@ mod tests {
         assert_eq!(decode(&encode(&all)).unwrap(), all);
         for bad in ["a", "Zm9v!", "Zm 9", "aaaaa", "ä"] {
             assert_eq!(decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn padding_is_there_where_it_has_to_be() {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("Zg==", b"f"),
+            ("Zm8=", b"fo"),
+            ("Zm9v", b"foo"),
+            ("AQAAAgD/+/8=", b"\x01\0\0\x02\0\xff\xfb\xff"),
+        ] {
+            assert_eq!(decode_padded(text).as_deref(), Some(bytes), "{text}");
+        }
+        for bad in ["Z", "Zg", "Zg=", "=", "====", "Zg=v", "Zm 9", "Zm\n9"] {
+            assert_eq!(decode_padded(bad), None, "{bad}");
         }
     }
 }
