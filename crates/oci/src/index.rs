@@ -201,6 +201,25 @@ pub enum IndexError {
         /// Path that it leads to.
         target: String,
     },
+    /// An entry lies below one that is neither a directory nor a symbolic link.
+    #[error("layer entry {path:?} lies below {file:?}, which is no directory")]
+    BelowFile {
+        /// Path of the entry.
+        path: String,
+        /// Path of what is no directory.
+        file: String,
+    },
+    /// A symbolic link's text that no link can have.
+    #[error("the text of symbolic link {0:?} is empty, too long or holds a NUL")]
+    Text(String),
+    /// Attributes' names that no file can have, or one of them twice.
+    #[error("{path:?} has an extended attribute {name:?} that no file can have")]
+    Xattr {
+        /// Path of the entry.
+        path: String,
+        /// Name of the attribute.
+        name: String,
+    },
     /// The encoded bytes are damaged or of another version.
     #[error("layer index is damaged: {0}")]
     Damaged(&'static str),
@@ -225,6 +244,24 @@ pub(crate) fn check_path(path: &[u8]) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// Whether a symbolic link can have this text.
+pub(crate) fn is_link_text(text: &[u8]) -> bool {
+    !text.is_empty() && text.len() < MAX_PATH && !text.contains(&0)
+}
+
+/// Refuses sorted attributes whose names no file can have: empty ones, longer ones than Linux' XATTR_NAME_MAX, one of them twice.
+fn check_xattrs(e: &Entry) -> Result<(), IndexError> {
+    let mut before: Option<&[u8]> = None;
+    for (name, _) in &e.attrs.xattrs {
+        if name.is_empty() || name.len() > 255 || name.contains(&0) || before == Some(name) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return Err(IndexError::Xattr { path: show(&e.path), name });
+        }
+        before = Some(name);
+    }
+    Ok(())
+}
+
 impl LayerIndex {
     /// Sorts and checks entries, and brings hard links into canonical form.
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<LayerIndex, IndexError> {
@@ -233,10 +270,18 @@ impl LayerIndex {
             if e.path.is_empty() && !matches!(e.kind, Kind::Directory { .. }) {
                 return Err(IndexError::Root);
             }
-            if let Kind::HardLink { target } = &e.kind {
-                check_path(target)?;
+            match &e.kind {
+                Kind::HardLink { target } if target.is_empty() => {
+                    return Err(IndexError::Link { link: show(&e.path), target: show(target) });
+                }
+                Kind::HardLink { target } => check_path(target)?,
+                Kind::Symlink { target } if !is_link_text(target) => {
+                    return Err(IndexError::Text(show(&e.path)));
+                }
+                _ => {}
             }
             e.attrs.xattrs.sort();
+            check_xattrs(e)?;
             if matches!(e.kind, Kind::Whiteout) {
                 e.attrs = Attrs::default();
             }
@@ -247,7 +292,29 @@ impl LayerIndex {
         }
         let mut index = LayerIndex { entries };
         index.settle_links()?;
+        index.check_parents()?;
         Ok(index)
+    }
+
+    /// Refuses entries below a file. Below a symbolic link there may be some: it may be one of the layers below that they replace.
+    fn check_parents(&self) -> Result<(), IndexError> {
+        let mut file: Option<&[u8]> = None;
+        for e in &self.entries {
+            if let Some(file) = file
+                && e.path.strip_prefix(file).is_some_and(|rest| rest.starts_with(b"/"))
+            {
+                return Err(IndexError::BelowFile { path: show(&e.path), file: show(file) });
+            }
+            let kind = match &e.kind {
+                Kind::HardLink { target } => self.get(target).map(|t| &t.kind),
+                kind => Some(kind),
+            };
+            file = match kind {
+                None | Some(Kind::Directory { .. } | Kind::Symlink { .. } | Kind::Whiteout) => None,
+                Some(_) => Some(&e.path),
+            };
+        }
+        Ok(())
     }
 
     /// Follows chains of links inside the layer and moves each inode to the first name of its group.
@@ -571,6 +638,7 @@ mod tests {
             );
         }
         assert_eq!(LayerIndex::from_entries(vec![file("", "")]), Err(IndexError::Root));
+        assert!(matches!(LayerIndex::from_entries(vec![link("a", "")]), Err(IndexError::Link { .. })));
         assert!(matches!(
             LayerIndex::from_entries(vec![file("a", ""), file("a", "")]),
             Err(IndexError::Duplicate(_))
@@ -582,5 +650,20 @@ mod tests {
         let dir =
             Entry { path: b"d".to_vec(), kind: Kind::Directory { opaque: false }, attrs: Attrs::default() };
         assert!(matches!(LayerIndex::from_entries(vec![link("a", "d"), dir]), Err(IndexError::Link { .. })));
+    }
+
+    #[test]
+    fn refuses_what_no_link_and_no_attribute_can_say() {
+        for bad in [&b""[..], b"a\0b", &[b't'; MAX_PATH]] {
+            let kind = Kind::Symlink { target: bad.to_vec() };
+            let made = LayerIndex::from_entries(vec![Entry { kind, ..file("a", "") }]);
+            assert_eq!(made, Err(IndexError::Text("/a".into())), "{} bytes", bad.len());
+        }
+        let long = "n".repeat(256);
+        for bad in [&[""][..], &["user.\0"], &[&long], &["user.a", "user.b", "user.a"]] {
+            let mut f = file("a", "");
+            f.attrs.xattrs = bad.iter().map(|n| (n.as_bytes().to_vec(), Vec::new())).collect();
+            assert!(matches!(LayerIndex::from_entries(vec![f]), Err(IndexError::Xattr { .. })), "{bad:?}");
+        }
     }
 }

@@ -24,7 +24,7 @@ use super::error::{MAX_EXTENSION, MAX_XATTRS, Problem, TarError};
 use super::header::{self, Block, Dialect, field, number, text};
 use super::pax::Pax;
 use super::{OPAQUE, WHITEOUT};
-use crate::index::{MAX_PATH, Xattrs};
+use crate::index::{MAX_PATH, Xattrs, is_link_text};
 use crate::time::Time;
 
 /// Most pieces of a sparse file.
@@ -609,10 +609,9 @@ pub(crate) fn xattr_cost(xattrs: &Xattrs) -> u64 {
 
 /// What a link leads to: of a hard link a path, of a symbolic link a text that one can have; of anything else what is given.
 pub(crate) fn link_target(kind: Type, text: &[u8]) -> Result<Vec<u8>, Problem> {
-    let bad = text.is_empty() || text.len() >= MAX_PATH || text.contains(&0);
     match kind {
         Type::HardLink => clean(text, "link target"),
-        Type::Symlink if bad => Err(Problem::Name("link target")),
+        Type::Symlink if !is_link_text(text) => Err(Problem::Name("link target")),
         _ => Ok(text.to_vec()),
     }
 }

@@ -77,7 +77,7 @@ pub enum Problem {
     /// Names below a symbolic link that is then replaced.
     #[error("it replaces a symbolic link through which earlier entries were written")]
     LinkWritten,
-    /// Something below a file.
+    /// The directory that a marker is of is none.
     #[error("it lies below {0:?}, which is no directory")]
     BelowFile(String),
     /// One of [`Limits`].

@@ -166,16 +166,16 @@ pub(super) fn pax_time(text: &[u8]) -> Option<(i64, u32)> {
         None => (false, text),
     };
     let dot = text.iter().position(|&c| c == b'.').unwrap_or(text.len());
-    let secs = i64::try_from(decimal(&text[..dot])?).ok()?;
+    let secs = decimal(&text[..dot])?;
     let fraction = text.get(dot + 1..).unwrap_or(&[]);
     if !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let nanos = (0..9).fold(0u32, |n, i| n * 10 + fraction.get(i).map_or(0, |c| u32::from(c - b'0')));
     Some(match (negative, nanos) {
-        (false, _) => (secs, nanos),
-        (true, 0) => (-secs, 0),
-        (true, _) => (-secs - 1, 1_000_000_000 - nanos),
+        (false, _) => (i64::try_from(secs).ok()?, nanos),
+        (true, 0) => (0i64.checked_sub_unsigned(secs)?, 0),
+        (true, _) => (0i64.checked_sub_unsigned(secs)?.checked_sub(1)?, 1_000_000_000 - nanos),
     })
 }
 
@@ -395,6 +395,9 @@ mod tests {
             ("-1.25", Some((-2, 750_000_000))),
             ("1.0000000019", Some((1, 1))),
             ("5.", Some((5, 0))),
+            ("-9223372036854775808", Some((i64::MIN, 0))),
+            ("9223372036854775808", None),
+            ("-9223372036854775808.5", None),
             ("", None),
             ("1e3", None),
             ("9999999999999999999999", None),

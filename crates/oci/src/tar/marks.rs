@@ -4,7 +4,7 @@
 //! further on changed, has a tar that begins with the same bytes. So the hasher's state is kept after some of the entries, as a [`Mark`],
 //! and found again by what came before it:
 //!
-//! - A mark's name is the sha256 of `"layercake-tar-1\n"` and of the entries before it, as the layer index encodes them. The writer makes the
+//! - A mark's name is the sha256 of `"layercake-tar-2\n"` and of the entries before it, as the layer index encodes them. The writer makes the
 //!   bytes of an entry from the entry alone, so equal names mean equal bytes. Who changes what the writer makes changes this word.
 //! - The first mark comes after 4 MiB, and each further one when a 32nd more has passed, but no less than 4 MiB. What counts as passed is
 //!   512 bytes an entry and the size of a file: so where marks lie follows from the entries before them, too, and two layers that begin
@@ -18,7 +18,7 @@ use crate::content::Content;
 use crate::digest::{Digest, Hasher, Hashing};
 use crate::index::{Kind, LayerIndex, put_entry};
 
-const MAGIC: &[u8] = b"layercake-tar-1\n";
+const MAGIC: &[u8] = b"layercake-tar-2\n";
 
 /// Bytes between two marks, at least.
 const STEP: u64 = 4 << 20;

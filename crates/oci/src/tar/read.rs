@@ -459,28 +459,6 @@ impl Model {
         let members = inodes.iter().map(|i| i.member).collect();
         let entries = inodes.into_iter().map(|i| i.entry).collect();
         let index = LayerIndex::from_entries(entries).map_err(|e| (None, e.into()))?;
-        check_parents(&index)?;
         Ok(Located { index, members, replaced })
     }
-}
-
-/// Refuses entries below a file of the same layer.
-fn check_parents(index: &LayerIndex) -> Result<(), (Option<Vec<u8>>, Problem)> {
-    let mut file: Option<&[u8]> = None;
-    for e in index.entries() {
-        if let Some(file) = file
-            && e.path.strip_prefix(file).is_some_and(|rest| rest.starts_with(b"/"))
-        {
-            return Err((Some(e.path.clone()), Problem::BelowFile(show(file))));
-        }
-        let kind = match &e.kind {
-            Kind::HardLink { target } => index.get(target).map(|t| &t.kind),
-            kind => Some(kind),
-        };
-        file = match kind {
-            None | Some(Kind::Directory { .. } | Kind::Symlink { .. } | Kind::Whiteout) => None,
-            Some(_) => Some(&e.path),
-        };
-    }
-    Ok(())
 }

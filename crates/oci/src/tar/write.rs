@@ -7,7 +7,8 @@
 //! - A directory's name ends in a slash. The root is `./`: containerd leaves it out, but then its mode and owner could not be
 //!   said; every reader takes `./` and it cannot be mistaken for an absolute path.
 //! - A whiteout is an empty file `.wh.NAME`, an opaque marker an empty file `.wh..wh..opq` right after its directory; both with
-//!   mode, owner and time 0, so that they never differ.
+//!   mode, owner and time 0, so that they never differ. Of a bare marker ([`Entry::bare_marker`]) there is no directory: a header would give
+//!   the one below other attributes.
 //! - Hard links have type 1, size 0, and follow the name that holds the inode.
 //! - Two zero blocks at the end, and no more padding.
 //!
@@ -139,6 +140,7 @@ impl<'a, W: Write> LayerWriter<'a, W> {
                 let (parent, name) = split(&e.path);
                 return self.marker(&join(parent, &[WHITEOUT, name].concat()));
             }
+            Kind::Directory { .. } if e.is_bare_marker() => return self.marker(&join(&e.path, OPAQUE)),
             Kind::Directory { .. } => (b'5', &b""[..], 0, (0, 0)),
             Kind::File { size, .. } => (b'0', &b""[..], *size, (0, 0)),
             Kind::HardLink { target } => (b'1', &target[..], 0, (0, 0)),

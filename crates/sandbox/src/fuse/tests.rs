@@ -3,7 +3,7 @@ use std::sync::Arc;
 use oci::content::MemoryContent;
 use oci::index::Attrs;
 use oci::tree::ROOT;
-use oci::{Digest, Entry, Kind, LayerIndex, Tree};
+use oci::{Digest, Entry, Kind, Tree};
 
 use super::server::Server;
 use super::wire::op;
@@ -18,7 +18,8 @@ fn server() -> Server {
         kind,
         attrs: Attrs { mode: 0o755, ..Attrs::default() },
     };
-    let layer = LayerIndex::from_entries(vec![
+    // No layer may hold the last one; a tree may.
+    let tree = Tree::from_sorted(vec![
         entry("dir", Kind::Directory { opaque: false }),
         entry("dir/f", Kind::File { size: 5, digest: content.add(b"12345") }),
         entry("dir/gone", Kind::File { size: 5, digest: Digest::of(b"nowhere") }),
@@ -26,8 +27,7 @@ fn server() -> Server {
         entry("dir/long", Kind::Symlink { target: vec![b'x'; 5000] }),
     ])
     .unwrap();
-    let tree = Arc::new(Tree::from_layers([&layer]).unwrap());
-    let mut view = View::new(tree, Arc::new(content), ROOT);
+    let mut view = View::new(Arc::new(tree), Arc::new(content), ROOT);
     view.add_stub(1, b"stub", Stub::File);
     Server::new(view, 1)
 }

@@ -19,7 +19,7 @@ fn path(length: usize, last: usize) -> Vec<u8> {
 }
 
 fn entry(path: Vec<u8>, kind: Kind) -> Entry {
-    let mtime = Time::from_secs(i64::MIN / 2);
+    let mtime = Time::from_secs(i64::MIN);
     Entry {
         path,
         kind,
@@ -117,4 +117,13 @@ fn attributes_that_no_reader_takes_are_not_written() {
     let value = vec![b'v'; (1 << 20) - (10 << 10)];
     let problem = Tar::default().pax(&[("SCHILY.xattr.user.a", &value)]).file("f", "").problem();
     assert!(matches!(problem, Problem::Limit(..)), "{problem}");
+}
+
+#[test]
+fn a_bare_marker_comes_back_as_one() {
+    // A header of the directory would give the one below other attributes.
+    let index = LayerIndex::from_entries(vec![Entry::bare_marker(b"d".to_vec())]).unwrap();
+    let tar = write(&index, &MemoryContent::default());
+    assert_eq!(tar.len(), 3 * BLOCK);
+    assert_eq!(read_layer(&tar[..], &mut MemoryContent::default(), &Limits::default()).unwrap(), index);
 }
