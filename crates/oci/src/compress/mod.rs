@@ -17,6 +17,7 @@
 //! The bytes depend on the input, the kind and the level alone: not on the number of threads, not on how the input was
 //! cut into writes, not on the clock.
 
+mod blocks;
 mod decode;
 mod gzip;
 

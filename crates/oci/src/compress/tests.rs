@@ -89,32 +89,38 @@ fn threads_and_the_cutting_of_writes_change_nothing() {
 
 #[test]
 fn a_block_does_not_depend_on_what_its_thread_did_before() {
-    // Long enough that a deflate state used again shows in the output (it did, in the twelfth block).
+    // Long enough that a state used again shows in the output (zlib-rs' did, in the twelfth block).
     let input = sample(12 << 20);
     let alone = compress(&input, Compression::Gzip(1), 1, 1 << 20);
     assert!(compress(&input, Compression::Gzip(1), 12, 1 << 20) == alone);
 }
 
 #[test]
-fn blocks_are_primed_with_what_came_before() {
-    // Noise that repeats at a distance which only a primed block can see across its start.
-    let noise: Vec<u8> = sample(1 << 22).into_iter().step_by(4).take(30_000).collect();
-    let mut input = vec![0; (1 << 20) - noise.len()];
-    input.extend_from_slice(&noise);
-    input.extend_from_slice(&noise);
-    let once = compress(&input[..1 << 20], Compression::Gzip(6), 1, 1 << 20).len();
-    let twice = compress(&input, Compression::Gzip(6), 2, 1 << 20).len();
-    assert!(twice - once < 1000, "the repeat cost {} bytes", twice - once);
+fn blocks_are_joined_at_every_bit() {
+    // The last code of a block ends at any of the eight bits of a byte, and a block may be of any kind.
+    let input = sample(3 << 20);
+    for shift in 0..64 {
+        let mut blocks: Vec<u8> = input[shift * 4096..].iter().copied().take((1 << 20) + shift).collect();
+        // Nearly nothing: fixed codes. Then a block that is all one byte.
+        blocks.resize((2 << 20) + shift % 3, b'a');
+        let bytes = compress(&blocks, Compression::Gzip(6), 1, 1 << 20);
+        assert!(decompress(&bytes).unwrap() == blocks, "{shift}");
+        let mut first = Vec::new();
+        flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut first).unwrap();
+        assert_eq!(first.len(), blocks.len(), "one member has it all");
+    }
 }
 
 #[test]
 fn a_dropped_encoder_leaves_a_stream_that_is_cut_off() {
-    for compression in [Compression::Gzip(6), Compression::Zstd(3)] {
+    for (compression, threads) in
+        [(Compression::Gzip(6), 2), (Compression::Gzip(6), 1), (Compression::Zstd(3), 2)]
+    {
         let mut out = Vec::new();
-        let mut e = Encoder::new(&mut out, compression, 2).unwrap();
+        let mut e = Encoder::new(&mut out, compression, threads).unwrap();
         e.write_all(&sample(3_000_000)).unwrap();
         drop(e);
-        // zstd may not have written anything yet.
+        // There may be nothing yet.
         assert!(decompress(&out).map_or(true, |got| got.is_empty()), "{compression:?}");
     }
 }
@@ -271,7 +277,7 @@ fn the_systems_tools_agree() {
     }
     if let Some((true, theirs)) = tool(&["gzip", "-6nc"], &input) {
         let ours = compress(&input, Compression::Gzip(6), 2, 100_000).len();
-        assert!(ours * 100 < theirs.len() * 103, "{ours} bytes, gzip makes {}", theirs.len());
+        assert!(ours * 100 < theirs.len() * 101, "{ours} bytes, gzip makes {}", theirs.len());
     }
 }
 
