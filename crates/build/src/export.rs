@@ -37,7 +37,7 @@ pub struct LayerOptions {
 
 impl Default for LayerOptions {
     fn default() -> LayerOptions {
-        LayerOptions { compression: Compression::Gzip(6), force: false, docker_types: false }
+        LayerOptions { compression: Compression::DEFAULT, force: false, docker_types: false }
     }
 }
 

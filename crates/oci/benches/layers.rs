@@ -120,7 +120,7 @@ fn tar_digest_from_a_mark(b: Bencher<'_, '_>) {
 
 #[divan::bench(args = [1, 2], sample_count = 10)]
 fn gzip(b: Bencher<'_, '_>, threads: usize) {
-    compress(b, Compression::Gzip(6), threads);
+    compress(b, Compression::DEFAULT, threads);
 }
 
 #[divan::bench(args = [1, 2], sample_count = 10)]

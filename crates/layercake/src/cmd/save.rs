@@ -39,7 +39,7 @@ enum SaveFormat {
 pub(crate) fn layer_options(text: Option<&str>) -> Result<Option<LayerOptions>, CommandError> {
     let compression = match text {
         None => return Ok(None),
-        Some("gzip") => Compression::Gzip(6),
+        Some("gzip") => Compression::DEFAULT,
         Some("zstd") => Compression::Zstd(3),
         Some("uncompressed") => Compression::None,
         Some(other) => {

@@ -7,8 +7,9 @@
 /// Longest code, in bits.
 const LONGEST: usize = 15;
 
-/// Codes of up to so many bits are looked up.
-const QUICK: usize = 10;
+/// Codes of up to so many bits are looked up. With the extra bits of a length, and the longest distance with its extra bits, these are
+/// 12 + 5 + 15 + 13 = 45 bits: less than is at hand at any time.
+const QUICK: usize = 12;
 
 /// The order of the lengths of the code of lengths.
 const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
@@ -35,7 +36,7 @@ pub(super) fn last(stream: &[u8]) -> Option<Last> {
             0 => bits.pass_stored()?,
             1 => {
                 let lengths: Vec<u8> = (0..288).map(fixed_length).collect();
-                bits.pass_codes(&Code::new(&lengths)?, &Code::new(&[5; 30])?)?;
+                bits.pass_codes(&Steps::of_symbols(&lengths)?, &Steps::new(&[5; 30], of_distance)?)?;
             }
             2 => {
                 let (symbols, distances) = bits.take_codes()?;
@@ -59,30 +60,101 @@ fn fixed_length(symbol: u16) -> u8 {
     }
 }
 
-/// Extra bits behind a literal or a length (RFC 1951 section 3.2.5).
-fn extra_of_symbol(symbol: u16) -> u8 {
-    match symbol {
-        265..285 => ((symbol - 261) / 4) as u8,
-        _ => 0,
+/// What bits begin with, to somebody who only wants to pass over it: the number of bits to pass, extra bits included, and some of the flags
+/// below; none for literals and distances, behind which comes nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Step(u16);
+
+/// A length, behind which comes a distance.
+const LENGTH: u16 = 1 << 15;
+/// The end of the block.
+const ENDS: u16 = 1 << 14;
+/// A code that is longer than what is looked up, or none.
+const LONG: u16 = 1 << 13;
+
+impl Step {
+    const NONE: Step = Step(LONG);
+
+    #[inline]
+    fn bits(self) -> u16 {
+        self.0 & 0x3f
+    }
+
+    #[inline]
+    fn is(self, what: u16) -> bool {
+        self.0 & what != 0
     }
 }
 
-/// Extra bits behind a distance.
-fn extra_of_distance(symbol: u16) -> u8 {
-    (symbol / 2).saturating_sub(1) as u8
+/// A literal or a length with its extra bits (RFC 1951 section 3.2.5).
+fn of_symbol(symbol: u16) -> Step {
+    Step(match symbol {
+        0..END => 0,
+        END => ENDS,
+        265..285 => LENGTH | ((symbol - 261) / 4),
+        _ => LENGTH,
+    })
 }
 
-/// What a code stands for.
-#[derive(Clone, Copy)]
-struct Hit {
-    symbol: u16,
-    /// Length of the code; 0 for none.
-    bits: u8,
+/// A distance and its extra bits.
+fn of_distance(symbol: u16) -> Step {
+    Step((symbol / 2).saturating_sub(1))
+}
+
+/// A code, to pass over.
+struct Steps {
+    quick: Box<[Step; 1 << QUICK]>,
+    code: Code,
+    of: fn(u16) -> Step,
+}
+
+impl Steps {
+    /// Of symbols with codes so long; `None` if there are more than fit.
+    fn new(lengths: &[u8], of: fn(u16) -> Step) -> Option<Steps> {
+        let code = Code::new(lengths)?;
+        let mut quick = Box::new([Step::NONE; 1 << QUICK]);
+        code.each(|bits, length, symbol| {
+            let step = Step(of(symbol).0 + length);
+            quick.iter_mut().skip(bits).step_by(1 << length).for_each(|at| *at = step);
+        });
+        Some(Steps { quick, code, of })
+    }
+
+    /// Of literals and lengths. Several literals, and what comes behind them, are one step as far as they fit.
+    fn of_symbols(lengths: &[u8]) -> Option<Steps> {
+        let mut steps = Steps::new(lengths, of_symbol)?;
+        let one = steps.quick.clone();
+        let mut code_bits = [0u16; 1 << QUICK];
+        steps.code.each(|bits, length, _| {
+            code_bits.iter_mut().skip(bits).step_by(1 << length).for_each(|at| *at = length);
+        });
+        for (bits, step) in steps.quick.iter_mut().enumerate() {
+            while !step.is(LENGTH | ENDS | LONG) {
+                let rest = bits >> step.bits();
+                // What is looked up of the next code must be all of it.
+                if one[rest] == Step::NONE || usize::from(step.bits() + code_bits[rest]) > QUICK {
+                    break;
+                }
+                step.0 += one[rest].0;
+            }
+        }
+        Some(steps)
+    }
+
+    #[inline]
+    fn quick(&self, bits: u64) -> Step {
+        self.quick[bits as usize & ((1 << QUICK) - 1)]
+    }
+
+    /// Looks at one code.
+    fn one(&self, bits: u64) -> Option<Step> {
+        let (symbol, length) = self.code.find(bits)?;
+        Some(Step((self.of)(symbol).0 + length))
+    }
 }
 
 /// A canonical Huffman code.
 struct Code {
-    quick: Vec<Hit>,
     /// How many codes there are of each length.
     count: [u16; LONGEST + 1],
     /// Symbols by length of their code, then by value.
@@ -95,47 +167,38 @@ impl Code {
         let mut count = [0u16; LONGEST + 1];
         lengths.iter().for_each(|&n| count[usize::from(n)] += 1);
         count[0] = 0;
+        let mut free = 1u32;
+        for &n in &count[1..] {
+            free = (free << 1).checked_sub(u32::from(n))?;
+        }
         let mut symbols: Vec<u16> =
             (0..lengths.len() as u16).filter(|&s| lengths[usize::from(s)] > 0).collect();
         symbols.sort_by_key(|&s| (lengths[usize::from(s)], s));
-        let mut quick = vec![Hit { symbol: 0, bits: 0 }; 1 << QUICK];
-        let (mut code, mut before) = (0usize, 0usize);
-        for &symbol in &symbols {
-            let length = usize::from(lengths[usize::from(symbol)]);
-            code <<= length - before;
-            before = length;
-            if code >> length != 0 {
-                return None;
-            }
-            if length <= QUICK {
+        Some(Code { count, symbols })
+    }
+
+    /// Calls `visit` for each code of up to [`QUICK`] bits: its bits in the order in which they are packed, their number, the symbol.
+    fn each(&self, mut visit: impl FnMut(usize, u16, u16)) {
+        let mut symbols = self.symbols.iter();
+        let mut code = 0usize;
+        for length in 1..=QUICK {
+            code <<= 1;
+            for &symbol in symbols.by_ref().take(usize::from(self.count[length])) {
                 // Codes are packed from their highest bit on, all else from the lowest.
-                let from = code.reverse_bits() >> (usize::BITS as usize - length);
-                for at in (from..1 << QUICK).step_by(1 << length) {
-                    quick[at] = Hit { symbol, bits: length as u8 };
-                }
+                visit(code.reverse_bits() >> (usize::BITS as usize - length), length as u16, symbol);
+                code += 1;
             }
-            code += 1;
-        }
-        Some(Code { quick, count, symbols })
-    }
-
-    /// The code that `bits` begin with.
-    #[inline]
-    fn find(&self, bits: u64) -> Option<Hit> {
-        match self.quick[bits as usize & ((1 << QUICK) - 1)] {
-            Hit { bits: 0, .. } => self.find_long(bits),
-            hit => Some(hit),
         }
     }
 
-    fn find_long(&self, bits: u64) -> Option<Hit> {
+    /// The symbol whose code `bits` begin with, and the code's length.
+    fn find(&self, bits: u64) -> Option<(u16, u16)> {
         let (mut code, mut first, mut index) = (0u64, 0u64, 0u64);
         for length in 1..=LONGEST {
             code |= bits >> (length - 1) & 1;
             let count = u64::from(self.count[length]);
             if code < first + count {
-                let symbol = *self.symbols.get((index + code - first) as usize)?;
-                return Some(Hit { symbol, bits: length as u8 });
+                return Some((*self.symbols.get((index + code - first) as usize)?, length as u16));
             }
             index += count;
             first = (first + count) << 1;
@@ -185,7 +248,7 @@ impl Bits<'_> {
     }
 
     /// The codes of a block, for literals and lengths, and for distances (RFC 1951 section 3.2.7).
-    fn take_codes(&mut self) -> Option<(Code, Code)> {
+    fn take_codes(&mut self) -> Option<(Steps, Steps)> {
         let symbols = usize::from(self.take(5)?) + 257;
         let distances = usize::from(self.take(5)?) + 1;
         let given = usize::from(self.take(4)?) + 4;
@@ -196,9 +259,9 @@ impl Bits<'_> {
         let code = Code::new(&of_lengths)?;
         let mut lengths: Vec<u8> = Vec::with_capacity(symbols + distances);
         while lengths.len() < symbols + distances {
-            let hit = code.find(self.peek())?;
-            self.pass(usize::from(hit.bits))?;
-            let (length, times) = match hit.symbol {
+            let (symbol, bits) = code.find(self.peek())?;
+            self.pass(usize::from(bits))?;
+            let (length, times) = match symbol {
                 16 => (*lengths.last()?, 3 + self.take(2)?),
                 17 => (0, 3 + self.take(3)?),
                 18 => (0, 11 + self.take(7)?),
@@ -209,26 +272,54 @@ impl Bits<'_> {
         if lengths.len() > symbols + distances {
             return None;
         }
-        Some((Code::new(&lengths[..symbols])?, Code::new(&lengths[symbols..])?))
+        let (symbols, distances) = lengths.split_at(symbols);
+        Some((Steps::of_symbols(symbols)?, Steps::new(distances, of_distance)?))
     }
 
     /// Passes over what is in a block, its end included.
-    fn pass_codes(&mut self, symbols: &Code, distances: &Code) -> Option<()> {
+    fn pass_codes(&mut self, symbols: &Steps, distances: &Steps) -> Option<()> {
         loop {
-            let bits = self.peek();
-            let hit = symbols.find(bits)?;
-            let mut n = usize::from(hit.bits);
-            if hit.symbol > END {
-                // A length with its extra bits and a distance with its own are 48 bits at most.
-                n += usize::from(extra_of_symbol(hit.symbol));
-                let distance = distances.find(bits >> n)?;
-                n += usize::from(distance.bits + extra_of_distance(distance.symbol));
-            }
-            self.pass(n)?;
-            if hit.symbol == END {
+            self.pass_quickly(symbols, distances);
+            let step = symbols.one(self.peek())?;
+            self.pass(usize::from(step.bits()))?;
+            if step.is(ENDS) {
                 return Some(());
             }
+            if step.is(LENGTH) {
+                let distance = distances.one(self.peek())?;
+                self.pass(usize::from(distance.bits()))?;
+            }
         }
+    }
+
+    /// Passes over codes up to one that cannot be looked up, ends the block, or lies in the last bytes.
+    ///
+    /// The bits at hand are kept apart from where more are read, so that no step has to wait for memory: it waits for two look-ups.
+    fn pass_quickly(&mut self, symbols: &Steps, distances: &Steps) {
+        let word = |at: usize| self.bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
+        let mut next = self.at / 8;
+        let Some(first) = word(next) else { return };
+        let (mut bits, mut left) = (first >> (self.at % 8), 64 - self.at % 8);
+        next += 8;
+        while let Some(word) = word(next) {
+            // Full but for less than a byte; what is read again has the same bits.
+            if left < 64 {
+                bits |= word << left;
+                next += (63 - left) / 8;
+                left |= 56;
+            }
+            let step = symbols.quick(bits);
+            let behind = bits >> step.bits();
+            // A distance is looked up also where none comes: that is as good as random, and to guess wrong takes longer than to look.
+            let none = if step.is(LENGTH) { u16::MAX } else { 0 };
+            let distance = Step(distances.quick(behind).0 & none);
+            if Step(step.0 | distance.0).is(ENDS | LONG) {
+                break;
+            }
+            bits = behind >> distance.bits();
+            left -= usize::from(step.bits() + distance.bits());
+        }
+        self.at = next * 8 - left;
     }
 }
 
@@ -266,11 +357,14 @@ mod tests {
         // 1, 2, ..., 14 bits, and two of 15.
         let lengths: Vec<u8> = (1..=15).chain([15]).collect();
         let code = Code::new(&lengths).expect("a complete code");
-        for (symbol, &length) in lengths.iter().enumerate() {
+        let steps = Steps::new(&lengths, of_distance).expect("a complete code");
+        for (symbol, &length) in (0u16..).zip(&lengths) {
             // As many ones as the symbol's number, and a zero where there is room.
             let bits = (1u64 << symbol.min(15)) - 1;
-            let hit = code.find(bits).expect("every code is there");
-            assert_eq!((usize::from(hit.symbol), hit.bits), (symbol, length));
+            assert_eq!(code.find(bits), Some((symbol, u16::from(length))));
+            let step = steps.one(bits).expect("every code is there");
+            assert_eq!(step.bits(), u16::from(length) + of_distance(symbol).bits());
+            assert!([step, Step::NONE].contains(&steps.quick(bits)));
         }
     }
 }

@@ -83,6 +83,10 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// What layers are compressed with if nobody says otherwise: gzip, at the lowest level that makes less of a layer than the `gzip` program
+    /// does by default. The next one takes a fifth more time for half a hundredth of the size.
+    pub const DEFAULT: Compression = Compression::Gzip(5);
+
     /// The OCI media type of a layer that is compressed like this.
     pub fn layer_media_type(self) -> &'static str {
         match self {

@@ -91,7 +91,7 @@ fn parse(spec: &str) -> Result<Output, CommandError> {
             "tar" => out.archive = flag(value),
             "compression" => {
                 out.layers.compression = match value {
-                    "gzip" => Compression::Gzip(6),
+                    "gzip" => Compression::DEFAULT,
                     "zstd" => Compression::Zstd(3),
                     "uncompressed" => Compression::None,
                     other => {
