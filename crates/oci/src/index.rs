@@ -341,6 +341,12 @@ impl LayerIndex {
                 None => {
                     // A chain that leaves the layer: the link names the lower path itself.
                     if let Kind::HardLink { target } = self.entries[at].kind.clone() {
+                        if self.has_content(&target) {
+                            return Err(IndexError::Link {
+                                link: show(&self.entries[i].path),
+                                target: show(&target),
+                            });
+                        }
                         self.entries[i].kind = Kind::HardLink { target };
                     }
                 }
@@ -369,6 +375,13 @@ impl LayerIndex {
             }
         }
         Ok(())
+    }
+
+    /// Whether something of this layer lies below a path that has no entry of its own. What is gone from a directory does, too.
+    fn has_content(&self, path: &[u8]) -> bool {
+        let next = self.entries.partition_point(|e| compare(&e.path, path).is_lt());
+        let below = |e: &Entry| e.path.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"));
+        self.entries.get(next).is_some_and(below)
     }
 
     fn bad_link(&self, link: usize, target: usize) -> IndexError {
@@ -452,36 +465,87 @@ impl LayerIndex {
 
     /// Reads an encoding and checks all of it: checksum, order, names.
     pub fn decode(bytes: &[u8]) -> Result<(Digest, LayerIndex), IndexError> {
-        let Some(body_len) = bytes.len().checked_sub(32) else {
-            return Err(IndexError::Damaged("too short"));
-        };
-        let (body, sum) = bytes.split_at(body_len);
-        let id = Digest::of(body);
-        if id.as_bytes() != sum {
-            return Err(IndexError::Damaged("checksum does not match"));
-        }
-        let body = body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?;
-        let mut r = Reader::new(body);
-        let count = r.number().ok_or(CUT_OFF)?;
-        if count > r.left() as u64 {
-            return Err(IndexError::Damaged("more entries than bytes"));
-        }
-        let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
-        for _ in 0..count {
-            let before = entries.last().map_or(&[][..], |e| &e.path);
-            let entry = read_entry(&mut r, before).ok_or(CUT_OFF)?;
-            check_path(&entry.path)?;
-            if entries.last().is_some_and(|b| compare(&b.path, &entry.path) != Ordering::Less) {
-                return Err(IndexError::Damaged("entries out of order"));
-            }
-            entries.push(entry);
-        }
-        if r.left() > 0 {
-            return Err(IndexError::Damaged("bytes after the last entry"));
+        let (id, encoded) = Entries::new(bytes)?;
+        let mut entries = Vec::with_capacity(encoded.left as usize);
+        for entry in encoded {
+            entries.push(entry?);
         }
         Ok((id, LayerIndex { entries }))
     }
 }
+
+/// The entries of an encoding, one after the other: a layer of a million files takes three times its encoding in memory. Ends at the first
+/// error.
+#[derive(Debug, Clone)]
+pub struct Entries<B> {
+    bytes: B,
+    /// Where the next entry begins.
+    at: usize,
+    left: u64,
+    /// Path of the entry before.
+    before: Option<Vec<u8>>,
+}
+
+/// Bytes of the checksum at the end.
+const CHECKSUM: usize = 32;
+
+impl<B: AsRef<[u8]>> Entries<B> {
+    /// The layer's id, and its entries; the checksum is checked at once, order and names as they come.
+    pub fn new(bytes: B) -> Result<(Digest, Entries<B>), IndexError> {
+        let Some((body, sum)) = bytes.as_ref().split_last_chunk::<CHECKSUM>() else {
+            return Err(IndexError::Damaged("too short"));
+        };
+        let id = Digest::of(body);
+        if id.as_bytes() != sum {
+            return Err(IndexError::Damaged("checksum does not match"));
+        }
+        let mut reader = Reader::new(body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?);
+        let left = reader.number().ok_or(CUT_OFF)?;
+        if left > reader.left() as u64 {
+            return Err(IndexError::Damaged("more entries than bytes"));
+        }
+        if left == 0 && reader.left() > 0 {
+            return Err(AFTER_THE_LAST);
+        }
+        let at = body.len() - reader.left();
+        Ok((id, Entries { bytes, at, left, before: None }))
+    }
+
+    fn read(&mut self) -> Result<Entry, IndexError> {
+        let bytes = self.bytes.as_ref();
+        let end = bytes.len() - CHECKSUM;
+        let mut reader = Reader::new(&bytes[self.at..end]);
+        let before = self.before.as_deref();
+        let entry = read_entry(&mut reader, before.unwrap_or_default()).ok_or(CUT_OFF)?;
+        check_path(&entry.path)?;
+        if before.is_some_and(|before| compare(before, &entry.path) != Ordering::Less) {
+            return Err(IndexError::Damaged("entries out of order"));
+        }
+        self.at = end - reader.left();
+        if self.left == 0 && self.at < end {
+            return Err(AFTER_THE_LAST);
+        }
+        let before = self.before.get_or_insert_default();
+        before.clear();
+        before.extend_from_slice(&entry.path);
+        Ok(entry)
+    }
+}
+
+impl<B: AsRef<[u8]>> Iterator for Entries<B> {
+    type Item = Result<Entry, IndexError>;
+
+    fn next(&mut self) -> Option<Result<Entry, IndexError>> {
+        self.left = self.left.checked_sub(1)?;
+        let entry = self.read();
+        if entry.is_err() {
+            self.left = 0;
+        }
+        Some(entry)
+    }
+}
+
+const AFTER_THE_LAST: IndexError = IndexError::Damaged("bytes after the last entry");
 
 const CUT_OFF: IndexError = IndexError::Damaged("cut off, or no such encoding");
 
@@ -650,6 +714,12 @@ mod tests {
         let dir =
             Entry { path: b"d".to_vec(), kind: Kind::Directory { opaque: false }, attrs: Attrs::default() };
         assert!(matches!(LayerIndex::from_entries(vec![link("a", "d"), dir]), Err(IndexError::Link { .. })));
+        // What has content is a directory, too, whoever names it.
+        for content in [file("d/f", ""), Entry::whiteout(b"d/gone".to_vec())] {
+            let refused = LayerIndex::from_entries(vec![link("a", "d"), content]);
+            assert!(matches!(refused, Err(IndexError::Link { .. })));
+        }
+        assert!(LayerIndex::from_entries(vec![link("a", "d"), file("d-", ""), file("b/d/f", "")]).is_ok());
     }
 
     #[test]

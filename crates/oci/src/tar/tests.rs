@@ -395,10 +395,10 @@ fn hard_links() {
     assert!(matches!(Tar::default().file("d/f", "").link("h", "d").problem(), Problem::Link(_)));
     assert!(matches!(Tar::default().link("h", "/").problem(), Problem::Link(_)));
     assert!(matches!(Tar::default().link("h", "b").file("b", "new").problem(), Problem::LinkReplaced(_)));
-    assert!(matches!(
-        Tar::default().link("h", "b").file(".wh.b", "").problem(),
-        Problem::Index(IndexError::Link { .. })
-    ));
+    for later in [".wh.b", "b/f", "b/.wh.f"] {
+        let problem = Tar::default().link("h", "b").file(later, "").problem();
+        assert!(matches!(problem, Problem::Index(IndexError::Link { .. })), "{later}");
+    }
 }
 
 #[test]
