@@ -372,23 +372,31 @@ pub fn hash_inode(h: &mut Hasher, rel: &[u8], tree: &Tree, id: Id, links: &mut H
 /// The entries of an archive below its root, or `None` if the file is no archive.
 pub type Unpack<'a> = dyn FnMut(&Tree, Id, &[u8]) -> Result<Option<Vec<Entry>>, CopyError> + 'a;
 
-/// A destination in the making.
+/// Entries that are put into the destination at a time: a context may have millions.
+const AT_ONCE: usize = if cfg!(test) { 2 } else { 4096 };
+
+/// A destination in the making. What it has touched is told by numbers and not by paths, of which there may be millions.
 pub struct Work<'a> {
     tree: Tree,
-    touched: BTreeSet<Vec<u8>>,
+    /// Inodes from this number on are of its making.
+    new: usize,
+    /// Directories that were there and have been given attributes.
+    changed: BTreeSet<Id>,
+    /// Names that have been given to files by hard links; the files may be old ones.
+    linked: BTreeSet<Vec<u8>>,
     spec: &'a Spec,
 }
 
 impl std::fmt::Debug for Work<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Work").field("touched", &self.touched.len()).finish_non_exhaustive()
+        f.debug_struct("Work").field("new", &self.new).finish_non_exhaustive()
     }
 }
 
 impl<'a> Work<'a> {
     /// Starts from `dest`; `--link` starts from an empty tree.
     pub fn new(dest: Tree, spec: &'a Spec) -> Work<'a> {
-        Work { tree: dest, touched: BTreeSet::new(), spec }
+        Work { new: dest.len(), tree: dest, changed: BTreeSet::new(), linked: BTreeSet::new(), spec }
     }
 
     /// Goes on with the rules of another source.
@@ -398,13 +406,13 @@ impl<'a> Work<'a> {
 
     fn put(&mut self, entries: Vec<Entry>) -> Result<(), CopyError> {
         for e in &entries {
-            let mut path = e.path.as_slice();
-            // An archive may leave out the directories on the way.
-            while !path.is_empty() && self.touched.insert(path.to_vec()) {
-                path = split(path).0;
-                if self.tree.lookup(path).is_some() {
-                    break;
+            match e.kind {
+                Kind::Directory { .. } => {
+                    let old = |id: &Id| (*id as usize) < self.new && self.tree.inode(*id).is_dir();
+                    self.changed.extend(self.tree.lookup(&e.path).filter(old));
                 }
+                Kind::HardLink { .. } => drop(self.linked.insert(e.path.clone())),
+                _ => {}
             }
         }
         let layer = LayerIndex::from_entries(entries).map_err(CopyError::Layer)?;
@@ -559,7 +567,11 @@ impl<'a> Work<'a> {
             for (p, dir) in pending.drain(..) {
                 self.copy_one(src, &p, dir, &target, &mut first, &mut entries)?;
             }
-            self.copy_one(src, rel, id, &target, &mut first, &mut entries)
+            self.copy_one(src, rel, id, &target, &mut first, &mut entries)?;
+            if entries.len() >= AT_ONCE {
+                self.put(std::mem::take(&mut entries))?;
+            }
+            Ok(())
         })?;
         if !entries.is_empty() {
             self.put(entries)?;
@@ -606,34 +618,45 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// The layer: what was touched, with the directories on the way.
-    pub fn finish(self) -> Result<LayerIndex, CopyError> {
-        let mut paths = self.touched;
-        let mut parents = BTreeSet::new();
-        for p in &paths {
-            let mut at = split(p).0;
-            while !at.is_empty() && !paths.contains(at) && parents.insert(at.to_vec()) {
-                at = split(at).0;
+    /// The inodes that were touched and the directories on the way to them, by number.
+    fn touched(&self) -> Vec<bool> {
+        let mut touched = vec![false; self.tree.len()];
+        let new = (self.new..self.tree.len()).map(|id| id as Id);
+        let linked = self.linked.iter().filter_map(|path| self.tree.lookup(split(path).0));
+        for mut id in new.chain(self.changed.iter().copied()).chain(linked) {
+            while !std::mem::replace(&mut touched[id as usize], true) {
+                id = self.tree.inode(id).parent;
             }
         }
-        paths.extend(parents);
+        touched
+    }
+
+    /// The layer: what was touched, with the directories on the way.
+    pub fn finish(self) -> Result<LayerIndex, CopyError> {
+        let touched = self.touched();
         let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
-        let mut entries = Vec::with_capacity(paths.len());
-        for path in paths {
-            // A later source may have replaced what an earlier one made.
-            let Some(id) = self.tree.lookup(&path).filter(|&id| id != ROOT) else { continue };
+        let mut entries = Vec::with_capacity(touched.iter().filter(|t| **t).count() + self.linked.len());
+        let walked: Result<(), std::convert::Infallible> = self.tree.walk(ROOT, &mut |path, id| {
+            if id == ROOT {
+                return Ok(Walk::Into);
+            }
+            if !touched[id as usize] && !self.linked.contains(path) {
+                return Ok(Walk::Skip);
+            }
             let inode = self.tree.inode(id);
-            let mut e = inode.to_entry(path.clone());
-            if !inode.is_dir() {
+            let mut e = inode.to_entry(path.to_vec());
+            if inode.nlink > 1 && !inode.is_dir() {
                 match first.get(&id) {
                     Some(f) => e.kind = Kind::HardLink { target: f.clone() },
                     None => {
-                        first.insert(id, path);
+                        first.insert(id, path.to_vec());
                     }
                 }
             }
             entries.push(e);
-        }
+            Ok(Walk::Into)
+        });
+        let Ok(()) = walked;
         LayerIndex::from_entries(entries).map_err(CopyError::Layer)
     }
 }

@@ -73,11 +73,11 @@ impl FileState {
         FileState::new(&tree.inode(id).to_entry(Vec::new()))
     }
 
-    /// That of an entry of a layer; none of a whiteout, and of a link to a file of a layer below.
-    pub(crate) fn of_entry(layer: &LayerIndex, entry: &Entry) -> Option<FileState> {
+    /// That of an entry of a layer, which may be missing if the entry is no hard link; none of a whiteout, and of a link to a file of a layer below.
+    pub(crate) fn of_entry(layer: Option<&LayerIndex>, entry: &Entry) -> Option<FileState> {
         let entry = match &entry.kind {
             // A layer's links lead to the first name of their file, which is none.
-            Kind::HardLink { target } => layer.get(target)?,
+            Kind::HardLink { target } => layer?.get(target)?,
             _ => entry,
         };
         (!matches!(entry.kind, Kind::HardLink { .. } | Kind::Whiteout)).then(|| FileState::new(entry))

@@ -63,9 +63,9 @@ impl Solver<'_> {
     }
 
     /// The layer that the last build had in a step's place, if the store still has it.
-    pub(crate) fn layer_before(&self, at: At<'_>) -> Option<(Digest, Arc<LayerIndex>)> {
+    pub(crate) fn layer_before(&self, at: At<'_>) -> Option<Digest> {
         let id = self.counterparts(at).find_map(|(_, s)| s.layer)?;
-        Some((id, self.store.layer(&id).ok()?))
+        self.store.has_layer(&id).ok()?.then_some(id)
     }
 
     /// Why a step has to run. `earlier` are the records of its key.
@@ -324,13 +324,15 @@ impl Solver<'_> {
     /// Which files of a COPY are others than in the build before. `layer` is what it made.
     pub(crate) fn which_files(&self, at: At<'_>, layer: &LayerIndex) -> Option<RunReason> {
         let StepKind::Copy(copy) = &at.step.kind else { return None };
-        let (_, old_layer) = self.layer_before(at)?;
+        let old = self.layer_before(at)?;
+        let entries = self.store.layer_entries(&old).ok()?;
         let mut changed: Vec<Change> = Vec::new();
-        each_change(&old_layer, layer, &mut |change| {
+        let told = each_change(entries, || self.store.layer(&old), layer, &mut |change| {
             changed.push(change);
             // The sum is told, not listed; beyond this it says little.
             changed.len() <= 10_000
         });
+        told.ok()?;
         // What changed says more than what came or went.
         let first = changed.iter().position(|c| c.how == "changed").unwrap_or(0);
         let more = changed.len().checked_sub(1)?;
@@ -363,37 +365,45 @@ struct Change {
 }
 
 /// Goes through two layers side by side and tells of what is otherwise, until it is told to stop. Directories that come or go do so with
-/// what is in them.
-fn each_change(old: &LayerIndex, new: &LayerIndex, tell: &mut dyn FnMut(Change) -> bool) {
-    let (mut was, mut is) = (old.entries().iter().peekable(), new.entries().iter().peekable());
+/// what is in them. The old one may be large, and comes as a whole only if it has hard links.
+fn each_change<E>(
+    old: impl Iterator<Item = Result<Entry, E>>,
+    whole: impl Fn() -> Result<Arc<LayerIndex>, E>,
+    new: &LayerIndex,
+    tell: &mut dyn FnMut(Change) -> bool,
+) -> Result<(), E> {
+    let (mut was, mut is) = (old, new.entries().iter().peekable());
+    let mut next = was.next().transpose()?;
     loop {
-        let order = match (was.peek(), is.peek()) {
-            (None, None) => return,
+        let order = match (&next, is.peek()) {
+            (None, None) => return Ok(()),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(a), Some(b)) => oci::index::compare(&a.path, &b.path),
         };
-        let a = if order.is_le() { was.next() } else { None };
+        let a = if order.is_le() { std::mem::replace(&mut next, was.next().transpose()?) } else { None };
         let b = if order.is_ge() { is.next() } else { None };
-        if let (Some(a), Some(b)) = (a, b)
+        if let (Some(a), Some(b)) = (&a, b)
             && a.kind == b.kind
             && a.attrs == b.attrs
             && !matches!(a.kind, Kind::HardLink { .. })
         {
             continue;
         }
-        let state = |e: Option<&Entry>, layer| e.and_then(|e| FileState::of_entry(layer, e));
-        let (old, new) = (state(a, old), state(b, new));
+        let linked = a.as_ref().is_some_and(|a| matches!(a.kind, Kind::HardLink { .. }));
+        let whole = if linked { Some(whole()?) } else { None };
+        let old = a.as_ref().and_then(|a| FileState::of_entry(whole.as_deref(), a));
+        let new = b.and_then(|b| FileState::of_entry(Some(new), b));
         let how = match (&old, &new) {
             (Some(o), Some(n)) => o.change_to(n),
             (None, Some(n)) if n.kind != "directory" => Some("is new".to_owned()),
             (Some(o), None) if o.kind != "directory" => Some("is gone".to_owned()),
             _ => None,
         };
-        if let (Some(how), Some(e)) = (how, a.or(b))
-            && !tell(Change { path: e.path.clone(), how, old, new })
+        if let (Some(how), Some(path)) = (how, a.map(|a| a.path).or_else(|| Some(b?.path.clone())))
+            && !tell(Change { path, how, old, new })
         {
-            return;
+            return Ok(());
         }
     }
 }

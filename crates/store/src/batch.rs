@@ -149,18 +149,22 @@ impl Batch {
 
     /// Claims a layer that the store or this process has already, and everything that it needs: a layer that is there is whole, so its
     /// objects need not be looked for one by one. `false` if it has not.
-    pub fn reuse_layer(&self, id: &Digest, layer: &LayerIndex) -> Result<bool> {
+    pub fn reuse_layer(&self, id: &Digest) -> Result<bool> {
         if !self.sink.claim(Key::layer(id))? {
             return Ok(false);
         }
+        let entries = self.sink.shared.store.layer_entries(id)?;
         self.sink.collect(|c| {
-            for (digest, _) in layer.objects() {
-                let key = Key::object(&digest);
-                if c.known.insert(key) {
-                    c.dirs.insert(key.dir());
+            for entry in entries {
+                if let oci::Kind::File { digest, .. } = entry?.kind {
+                    let key = Key::object(&digest);
+                    if c.known.insert(key) {
+                        c.dirs.insert(key.dir());
+                    }
                 }
             }
-        })?;
+            Ok(())
+        })??;
         Ok(true)
     }
 
@@ -244,13 +248,12 @@ impl Sink {
         self.claim(Key::object(digest))
     }
 
-    fn collect(&self, f: impl FnOnce(&mut Collected)) -> Result<()> {
+    fn collect<T>(&self, f: impl FnOnce(&mut Collected) -> T) -> Result<T> {
         let mut collected = lock(&self.shared.collected);
         if collected.closed {
             return Err(StoreError::Closed);
         }
-        f(&mut collected);
-        Ok(())
+        Ok(f(&mut collected))
     }
 
     /// Takes a share in a file that is staged or in the store; `false` if it is neither.

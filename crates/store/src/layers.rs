@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use oci::{Digest, LayerIndex};
+use oci::index::{Entries, IndexError};
+use oci::{Digest, Entry, LayerIndex};
 
 use crate::Store;
+use crate::core::Core;
 use crate::error::{Context, Result, StoreError};
 use crate::paths::Key;
 use crate::sys::lock;
@@ -116,6 +118,34 @@ impl KnownTars {
     }
 }
 
+/// The entries of a layer, in order. After an error there are none.
+#[derive(Debug)]
+pub struct LayerEntries {
+    store: Store,
+    id: Digest,
+    entries: Entries<Vec<u8>>,
+}
+
+impl Iterator for LayerEntries {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        Some(self.entries.next()?.map_err(|e| unreadable(self.store.core(), &self.id, &e)))
+    }
+}
+
+fn unreadable(core: &Core, id: &Digest, e: &IndexError) -> StoreError {
+    damaged(core, id, format!("cannot be read: {e}"))
+}
+
+fn another(core: &Core, id: &Digest, found: &Digest) -> StoreError {
+    damaged(core, id, format!("holds the layer {found}"))
+}
+
+fn damaged(core: &Core, id: &Digest, what: String) -> StoreError {
+    StoreError::Damaged { what, path: core.root.join(Key::layer(id).path()) }
+}
+
 impl Store {
     /// The layer of an id, from the store or from a batch of this process. Its checksum is verified when it is read.
     pub fn layer(&self, id: &Digest) -> Result<Arc<LayerIndex>> {
@@ -124,16 +154,23 @@ impl Store {
             return Ok(layer);
         }
         let bytes = self.read_layer(id)?;
-        let path = || core.root.join(Key::layer(id).path());
-        let damaged = |what: String| StoreError::Damaged { what, path: path() };
-        let (found, layer) =
-            LayerIndex::decode(&bytes).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+        let (found, layer) = LayerIndex::decode(&bytes).map_err(|e| unreadable(core, id, &e))?;
         if found != *id {
-            return Err(damaged(format!("holds the layer {found}")));
+            return Err(another(core, id, &found));
         }
         let layer = Arc::new(layer);
         lock(&core.layers).put(*id, layer.clone(), bytes.len() as u64, CACHE);
         Ok(layer)
+    }
+
+    /// The entries of a layer, each wanted once: the layer is not decoded as a whole, nor kept.
+    pub fn layer_entries(&self, id: &Digest) -> Result<LayerEntries> {
+        let (found, entries) =
+            Entries::new(self.read_layer(id)?).map_err(|e| unreadable(self.core(), id, &e))?;
+        if found != *id {
+            return Err(another(self.core(), id, &found));
+        }
+        Ok(LayerEntries { store: self.clone(), id: *id, entries })
     }
 
     pub(crate) fn read_layer(&self, id: &Digest) -> Result<Vec<u8>> {

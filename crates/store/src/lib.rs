@@ -83,7 +83,7 @@ pub use gc::{Freed, Policy};
 pub use holes::Holes;
 pub use images::{ImageRecord, Tag};
 pub use inventory::{Amount, Usage};
-pub use layers::{TarBlob, TarOrigin};
+pub use layers::{LayerEntries, TarBlob, TarOrigin};
 pub use loan::Loan;
 pub use locks::StepLock;
 pub use mounts::CacheMount;

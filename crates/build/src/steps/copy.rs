@@ -172,8 +172,8 @@ impl<'p> PreparedCopy<'p> {
         // All sources that are in a context are in the same one.
         if let (Some(c), false) = (self.opened.iter().find_map(|o| o.context.as_ref()), solver.dry) {
             // Most files are those that the last build had.
-            if let Some((id, before)) = solver.layer_before(at) {
-                batch.reuse_layer(&id, &before)?;
+            if let Some(before) = solver.layer_before(at) {
+                batch.reuse_layer(&before)?;
             }
             c.provide(&batch, &layer)?;
         }

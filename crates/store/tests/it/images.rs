@@ -119,7 +119,7 @@ fn a_layer_brings_what_it_needs() {
     let id = layer.id();
     let reuse = || {
         let batch = store.batch();
-        let has = batch.reuse_layer(&id, &layer).unwrap();
+        let has = batch.reuse_layer(&id).unwrap();
         (has, batch.add_layer(&layer).is_ok())
     };
     assert_eq!(reuse(), (false, false), "neither the layer nor its file is there");
@@ -128,7 +128,7 @@ fn a_layer_brings_what_it_needs() {
     first.add_layer(&layer).unwrap();
     assert_eq!(reuse(), (true, true), "another batch of this process has it");
     let second = store.batch();
-    assert!(second.reuse_layer(&id, &layer).unwrap());
+    assert!(second.reuse_layer(&id).unwrap());
     drop(first);
     // The share in what was staged outlives whoever staged it.
     second.add_layer(&layer).unwrap();
