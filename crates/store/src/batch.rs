@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use oci::content::ContentSink;
 use oci::tar::{Digested, Mark};
-use oci::{Digest, LayerIndex};
+use oci::{Digest, Entry, LayerIndex};
 
 use crate::Store;
 use crate::commit::Pending;
@@ -148,23 +148,26 @@ impl Batch {
     }
 
     /// Claims a layer that the store or this process has already, and everything that it needs: a layer that is there is whole, so its
-    /// objects need not be looked for one by one. `false` if it has not.
+    /// objects need not be looked for one by one. `false` if it has not, or if the layer cannot be read: nothing may rest on that one.
     pub fn reuse_layer(&self, id: &Digest) -> Result<bool> {
+        let file = |entry: Result<Entry>| match entry {
+            Ok(Entry { kind: oci::Kind::File { digest, .. }, .. }) => Some(Ok(Key::object(&digest))),
+            Ok(_) => None,
+            Err(e) => Some(Err(e)),
+        };
+        let entries = self.sink.shared.store.layer_entries(id);
+        let objects = entries.and_then(|entries| entries.filter_map(file).collect::<Result<Vec<Key>>>());
+        let Ok(objects) = objects else { return Ok(false) };
         if !self.sink.claim(Key::layer(id))? {
             return Ok(false);
         }
-        let entries = self.sink.shared.store.layer_entries(id)?;
         self.sink.collect(|c| {
-            for entry in entries {
-                if let oci::Kind::File { digest, .. } = entry?.kind {
-                    let key = Key::object(&digest);
-                    if c.known.insert(key) {
-                        c.dirs.insert(key.dir());
-                    }
+            for key in objects {
+                if c.known.insert(key) {
+                    c.dirs.insert(key.dir());
                 }
             }
-            Ok(())
-        })??;
+        })?;
         Ok(true)
     }
 
@@ -248,12 +251,13 @@ impl Sink {
         self.claim(Key::object(digest))
     }
 
-    fn collect<T>(&self, f: impl FnOnce(&mut Collected) -> T) -> Result<T> {
+    fn collect(&self, f: impl FnOnce(&mut Collected)) -> Result<()> {
         let mut collected = lock(&self.shared.collected);
         if collected.closed {
             return Err(StoreError::Closed);
         }
-        Ok(f(&mut collected))
+        f(&mut collected);
+        Ok(())
     }
 
     /// Takes a share in a file that is staged or in the store; `false` if it is neither.

@@ -139,6 +139,20 @@ fn a_layer_brings_what_it_needs() {
 }
 
 #[test]
+fn a_damaged_layer_is_not_used_again_and_stops_nobody() {
+    let (_dir, store) = open();
+    let layer = layer_of("f", b"content of f");
+    let batch = store.batch();
+    batch.add_bytes(b"content of f").unwrap();
+    let id = batch.add_layer(&layer).unwrap();
+    batch.commit(Vec::new(), Vec::new()).unwrap();
+    store.flush().unwrap();
+    let path = store.root().join(format!("layers/{}", id.hex()));
+    std::fs::write(&path, b"something else").unwrap();
+    assert!(!store.batch().reuse_layer(&id).unwrap());
+}
+
+#[test]
 fn marks_of_a_tar_go_with_it() {
     let (_dir, store) = open();
     let batch = store.batch();
