@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dockerfile::ignore::Matcher;
 use oci::index::{Attrs, join, show, split};
-use oci::tree::{Id, Node, Place, ROOT, TreeError, Walk};
+use oci::tree::{Id, Node, Place, TreeError, Walk};
 use oci::{Entry, Hasher, Kind, LayerIndex, Time, Tree};
 
 use crate::chmod::Chmod;
@@ -372,7 +372,7 @@ pub fn hash_inode(h: &mut Hasher, rel: &[u8], tree: &Tree, id: Id, links: &mut H
 /// The entries of an archive below its root, or `None` if the file is no archive.
 pub type Unpack<'a> = dyn FnMut(&Tree, Id, &[u8]) -> Result<Option<Vec<Entry>>, CopyError> + 'a;
 
-/// Entries that are put into the destination at a time: a context may have millions.
+/// Entries that are put into the destination at a time, at least: a context may have millions.
 const AT_ONCE: usize = if cfg!(test) { 2 } else { 4096 };
 
 /// A destination in the making. What it has touched is told by numbers and not by paths, of which there may be millions.
@@ -568,7 +568,8 @@ impl<'a> Work<'a> {
                 self.copy_one(src, &p, dir, &target, &mut first, &mut entries)?;
             }
             self.copy_one(src, rel, id, &target, &mut first, &mut entries)?;
-            if entries.len() >= AT_ONCE {
+            // The list of a directory is put together anew for each piece: pieces that grow with it keep that linear.
+            if entries.len() >= AT_ONCE.max((self.tree.len() - self.new) / 8) {
                 self.put(std::mem::take(&mut entries))?;
             }
             Ok(())
@@ -634,29 +635,9 @@ impl<'a> Work<'a> {
     /// The layer: what was touched, with the directories on the way.
     pub fn finish(self) -> Result<LayerIndex, CopyError> {
         let touched = self.touched();
-        let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
-        let mut entries = Vec::with_capacity(touched.iter().filter(|t| **t).count() + self.linked.len());
-        let walked: Result<(), std::convert::Infallible> = self.tree.walk(ROOT, &mut |path, id| {
-            if id == ROOT {
-                return Ok(Walk::Into);
-            }
-            if !touched[id as usize] && !self.linked.contains(path) {
-                return Ok(Walk::Skip);
-            }
-            let inode = self.tree.inode(id);
-            let mut e = inode.to_entry(path.to_vec());
-            if inode.nlink > 1 && !inode.is_dir() {
-                match first.get(&id) {
-                    Some(f) => e.kind = Kind::HardLink { target: f.clone() },
-                    None => {
-                        first.insert(id, path.to_vec());
-                    }
-                }
-            }
-            entries.push(e);
-            Ok(Walk::Into)
-        });
-        let Ok(()) = walked;
+        let wanted = |path: &[u8], id: Id| touched[id as usize] || self.linked.contains(path);
+        let mut entries = self.tree.flatten_where(wanted);
+        entries.retain(|e| !e.path.is_empty());
         LayerIndex::from_entries(entries).map_err(CopyError::Layer)
     }
 }

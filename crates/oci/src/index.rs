@@ -244,6 +244,11 @@ pub(crate) fn check_path(path: &[u8]) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// Whether a path lies below another one that is not the root.
+fn is_below(path: &[u8], dir: &[u8]) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
 /// Whether a symbolic link can have this text.
 pub(crate) fn is_link_text(text: &[u8]) -> bool {
     !text.is_empty() && text.len() < MAX_PATH && !text.contains(&0)
@@ -304,7 +309,7 @@ impl LayerIndex {
         let mut file: Option<&[u8]> = None;
         for e in &self.entries {
             if let Some(file) = file
-                && e.path.strip_prefix(file).is_some_and(|rest| rest.starts_with(b"/"))
+                && is_below(&e.path, file)
             {
                 return Err(IndexError::BelowFile { path: show(&e.path), file: show(file) });
             }
@@ -383,8 +388,7 @@ impl LayerIndex {
     /// Whether something of this layer lies below a path that has no entry of its own. What is gone from a directory does, too.
     fn has_content(&self, path: &[u8]) -> bool {
         let next = self.entries.partition_point(|e| compare(&e.path, path).is_lt());
-        let below = |e: &Entry| e.path.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"));
-        self.entries.get(next).is_some_and(below)
+        self.entries.get(next).is_some_and(|e| is_below(&e.path, path))
     }
 
     fn bad_link(&self, link: usize, target: usize) -> IndexError {
@@ -468,12 +472,17 @@ impl LayerIndex {
 
     /// Reads an encoding and checks all of it: checksum, order, names.
     pub fn decode(bytes: &[u8]) -> Result<(Digest, LayerIndex), IndexError> {
-        let (id, encoded) = Entries::new(bytes)?;
+        let (id, entries) = Entries::new(bytes)?;
+        Ok((id, LayerIndex::from_encoded(entries)?))
+    }
+
+    /// The layer of entries none of which was taken yet.
+    pub fn from_encoded<B: AsRef<[u8]>>(encoded: Entries<B>) -> Result<LayerIndex, IndexError> {
         let mut entries = Vec::with_capacity(encoded.left as usize);
         for entry in encoded {
             entries.push(entry?);
         }
-        Ok((id, LayerIndex { entries }))
+        Ok(LayerIndex { entries })
     }
 }
 
@@ -512,6 +521,11 @@ impl<B: AsRef<[u8]>> Entries<B> {
         }
         let at = body.len() - reader.left();
         Ok((id, Entries { bytes, at, left, before: None }))
+    }
+
+    /// Bytes of the whole encoding.
+    pub fn size(&self) -> u64 {
+        self.bytes.as_ref().len() as u64
     }
 
     fn read(&mut self) -> Result<Entry, IndexError> {

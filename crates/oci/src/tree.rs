@@ -737,9 +737,17 @@ impl Tree {
 
     /// The tree as one layer: what `export` and `squash` need. Sorted, hard links kept.
     pub fn flatten(&self) -> Vec<Entry> {
+        self.flatten_where(|_, _| true)
+    }
+
+    /// [`Tree::flatten`] of the names that are wanted, by path and inode; what lies in a directory that is not wanted is not asked for.
+    pub fn flatten_where(&self, wanted: impl Fn(&[u8], Id) -> bool) -> Vec<Entry> {
         let mut out = Vec::new();
         let mut seen: std::collections::HashMap<Id, Vec<u8>> = std::collections::HashMap::new();
         let done: Result<(), std::convert::Infallible> = self.walk(ROOT, &mut |path, id| {
+            if !wanted(path, id) {
+                return Ok(Walk::Skip);
+            }
             let inode = self.inode(id);
             let mut e = inode.to_entry(path.to_vec());
             if inode.nlink > 1 && !inode.is_dir() {

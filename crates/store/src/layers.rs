@@ -138,10 +138,6 @@ fn unreadable(core: &Core, id: &Digest, e: &IndexError) -> StoreError {
     damaged(core, id, format!("cannot be read: {e}"))
 }
 
-fn another(core: &Core, id: &Digest, found: &Digest) -> StoreError {
-    damaged(core, id, format!("holds the layer {found}"))
-}
-
 fn damaged(core: &Core, id: &Digest, what: String) -> StoreError {
     StoreError::Damaged { what, path: core.root.join(Key::layer(id).path()) }
 }
@@ -153,13 +149,10 @@ impl Store {
         if let Some(layer) = lock(&core.layers).get(id) {
             return Ok(layer);
         }
-        let bytes = self.read_layer(id)?;
-        let (found, layer) = LayerIndex::decode(&bytes).map_err(|e| unreadable(core, id, &e))?;
-        if found != *id {
-            return Err(another(core, id, &found));
-        }
-        let layer = Arc::new(layer);
-        lock(&core.layers).put(*id, layer.clone(), bytes.len() as u64, CACHE);
+        let LayerEntries { entries, .. } = self.layer_entries(id)?;
+        let size = entries.size();
+        let layer = Arc::new(LayerIndex::from_encoded(entries).map_err(|e| unreadable(core, id, &e))?);
+        lock(&core.layers).put(*id, layer.clone(), size, CACHE);
         Ok(layer)
     }
 
@@ -168,7 +161,7 @@ impl Store {
         let (found, entries) =
             Entries::new(self.read_layer(id)?).map_err(|e| unreadable(self.core(), id, &e))?;
         if found != *id {
-            return Err(another(self.core(), id, &found));
+            return Err(damaged(self.core(), id, format!("holds the layer {found}")));
         }
         Ok(LayerEntries { store: self.clone(), id: *id, entries })
     }

@@ -170,7 +170,9 @@ impl<'p> PreparedCopy<'p> {
             None => LayerIndex::default(),
         };
         // All sources that are in a context are in the same one.
-        if let (Some(c), false) = (self.opened.iter().find_map(|o| o.context.as_ref()), solver.dry) {
+        if !solver.dry
+            && let Some(c) = self.opened.iter().find_map(|o| o.context.as_ref())
+        {
             // Most files are those that the last build had.
             if let Some(before) = solver.layer_before(at) {
                 batch.reuse_layer(&before)?;

@@ -122,7 +122,7 @@ fn parse(spec: &str) -> Result<Output, CommandError> {
     }
     if let Some(l) = level {
         out.layers.compression = match out.layers.compression {
-            Compression::Gzip(_) => Compression::Gzip(u32::try_from(l).unwrap_or(6)),
+            Compression::Gzip(_) => u32::try_from(l).map_or(Compression::DEFAULT, Compression::Gzip),
             Compression::Zstd(_) => Compression::Zstd(l),
             Compression::None => Compression::None,
         };
