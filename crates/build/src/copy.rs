@@ -5,10 +5,11 @@
 //!
 //! - a source is resolved in its root, links followed; wildcards match one component each and never cross `/`; a matched
 //!   directory gives its *content*;
-//! - the destination's links are followed inside the image; missing parents are made with mode 0755 (or `--chmod`, if octal) and
+//! - the destination's links are followed inside the image; missing parents are made with mode 0755 (or the permissions of `--chmod`, if octal) and
 //!   owner 0:0 (or `--chown`);
 //! - a file goes to `dest/name` if `dest` is a directory, else becomes `dest`; a directory merges into `dest`, whose own
-//!   attributes stay; directories below it that exist take the source's attributes;
+//!   attributes stay; directories below it that exist take the source's attributes, or only its mode if they are themselves not
+//!   selected and lead to what is;
 //! - a file over a directory and a directory over anything else are errors; a file over a file replaces the name (a hard link of the
 //!   old file keeps its content);
 //! - hard links inside one copied directory stay hard links.
@@ -458,7 +459,8 @@ impl<'a> Work<'a> {
 
     fn new_dir_mode(&self) -> u32 {
         match &self.spec.chmod {
-            Some(Chmod::Octal(m)) => *m,
+            // Directories on the way get permissions alone, no set-ID bits and no sticky one.
+            Some(Chmod::Octal(m)) => *m & 0o777,
             _ => 0o755,
         }
     }
@@ -565,7 +567,7 @@ impl<'a> Work<'a> {
                 return Ok(());
             }
             for (p, dir) in pending.drain(..) {
-                self.copy_one(src, &p, dir, &target, &mut first, &mut entries)?;
+                self.pass_through(src, &p, dir, &target, &mut entries)?;
             }
             self.copy_one(src, rel, id, &target, &mut first, &mut entries)?;
             // The list of a directory is put together anew for each piece: pieces that grow with it keep that linear.
@@ -576,6 +578,29 @@ impl<'a> Work<'a> {
         })?;
         if !entries.is_empty() {
             self.put(entries)?;
+        }
+        Ok(())
+    }
+
+    /// A directory that only leads to what is selected: one that is there takes the mode of the source, and nothing else.
+    fn pass_through(
+        &self,
+        src: &Tree,
+        rel: &[u8],
+        id: Id,
+        target: &[u8],
+        out: &mut Vec<Entry>,
+    ) -> Result<(), CopyError> {
+        let path = join(target, rel);
+        let there = self.tree.lookup(&path).map(|id| self.tree.inode(id)).filter(|i| i.is_dir());
+        match there {
+            Some(_) if rel.is_empty() => {}
+            Some(dir) => {
+                let mut e = dir.to_entry(path);
+                e.attrs.mode = src.inode(id).attrs.mode;
+                out.push(e);
+            }
+            None => self.copy_one(src, rel, id, target, &mut HashMap::new(), out)?,
         }
         Ok(())
     }

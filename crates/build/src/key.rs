@@ -1,7 +1,7 @@
 //! Step keys: what a step would do, without the file system that it starts from.
 //!
-//! A key is the sha256 of `layercake-step-1\n` and a JSON object with sorted keys and no blanks. The object is kept with the record,
-//! so that two runs can be compared input by input. Nothing secret is in it: not the values of secrets, not proxy settings. Those of a stage that
+//! A key is the sha256 of `layercake-step-2\n` (a number that grows when equal inputs come to mean something else) and a JSON
+//! object with sorted keys and no blanks. The object is kept with the record, so that two runs can be compared input by input. Nothing secret is in it: not the values of secrets, not proxy settings. Those of a stage that
 //! declares them (`ARG http_proxy`) are variables like others, and in the key; but what is kept does not have their passwords.
 //!
 //! | step | input | in the key | why |
@@ -45,7 +45,7 @@ pub(crate) struct Key {
 pub(crate) fn key(inputs: Map<String, Value>) -> Key {
     let text = Value::Object(inputs.clone()).to_string();
     let mut h = oci::Hasher::new();
-    h.update(b"layercake-step-1\n");
+    h.update(b"layercake-step-2\n");
     h.update(text.as_bytes());
     Key { digest: h.finish(), inputs: without_passwords(inputs).unwrap_or(text) }
 }

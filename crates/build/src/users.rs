@@ -5,8 +5,10 @@
 //! - *USER* (at RUN time, runc's look-up): a name gives its uid, its primary group and the groups that list it; a bare number that
 //!   passwd knows behaves like its name, one that it does not know has group 0. With an explicit group the groups that list the
 //!   user do not count. The group is always among the supplementary groups. An unknown name is an error.
-//! - *--chown* (COPY, ADD) and WORKDIR's owner: a number alone is also the group; a name that is not found, or a missing file,
-//!   gives 0. BuildKit does that silently; here the caller gets the name and warns (docs/differences.md).
+//! - *--chown* (COPY, ADD) and WORKDIR's owner: a user alone also gives the group, a number itself and a name its primary one;
+//!   nothing after the colon is group 0. A user that is not found, or a missing file, gives 0, and a group that is not found
+//!   leaves the user's. BuildKit does that silently; here the caller gets the name and warns (docs/differences.md). Where there
+//!   is no image to look in (nothing above `FROM scratch`, or `COPY --link`), a name is an error. A number has 31 bits and may have a sign.
 
 use oci::tree::Node;
 use oci::{Content, Tree};
@@ -36,6 +38,9 @@ pub enum UserError {
     /// No such group.
     #[error("group {0:?} is not in the image's /etc/group")]
     NoGroup(String),
+    /// A name where there is no image to look in.
+    #[error("{0:?} cannot be looked up: there is no /etc/passwd and no /etc/group below; give a number")]
+    NoImage(String),
     /// The file cannot be read.
     #[error("{file} of the image cannot be read")]
     Read {
@@ -149,40 +154,44 @@ pub struct Owner {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Names that the image does not know; 0 stands in for them.
+    /// Names that the image does not know.
     pub unknown: Vec<String>,
 }
 
-/// The owner that `--chown` or USER gives to new files.
-pub fn for_owner(spec: &str, tree: &Tree, content: &dyn Content) -> Result<Owner, UserError> {
+/// The number that stands for itself in `--chown`, `Some(0)` for root and for nothing at all.
+fn number(text: &str) -> Option<u32> {
+    match text {
+        "" | "root" => Some(0),
+        // -1 is "unchanged" to chown(2).
+        n => n.parse::<i32>().ok().map(|n| if n == -1 { 0 } else { n.cast_unsigned() }),
+    }
+}
+
+/// The owner that `--chown` or USER gives to new files. `tree` is the image to look names up in, if there is one.
+pub fn for_owner(spec: &str, tree: Option<&Tree>, content: &dyn Content) -> Result<Owner, UserError> {
     let (user, group) = match spec.split_once(':') {
-        Some((u, g)) => (u, Some(g).filter(|g| !g.is_empty())),
+        Some((u, g)) => (u, Some(g)),
         None => (spec, None),
     };
+    let image = |name: &str| tree.ok_or_else(|| UserError::NoImage(name.to_owned()));
     let mut owner = Owner::default();
-    (owner.uid, owner.gid) = match user.parse::<u32>() {
-        Ok(n) => (n, n),
-        Err(_) if user == "root" || user.is_empty() => (0, 0),
-        Err(_) => match accounts(&read(tree, content, "etc/passwd")?).find(|a| a.name == user) {
-            Some(a) => (a.uid, a.gid),
-            None => {
-                owner.unknown.push(user.to_owned());
-                (0, 0)
+    if let Some(n) = number(user) {
+        (owner.uid, owner.gid) = (n, n);
+    } else {
+        match accounts(&read(image(user)?, content, "etc/passwd")?).find(|a| a.name == user) {
+            Some(a) => (owner.uid, owner.gid) = (a.uid, a.gid),
+            None => owner.unknown.push(user.to_owned()),
+        }
+    }
+    if let Some(group) = group {
+        if let Some(n) = number(group) {
+            owner.gid = n;
+        } else {
+            match groups(&read(image(group)?, content, "etc/group")?).find(|e| e.name == group) {
+                Some(e) => owner.gid = e.gid,
+                None => owner.unknown.push(group.to_owned()),
             }
-        },
-    };
-    if let Some(g) = group {
-        owner.gid = match g.parse::<u32>() {
-            Ok(n) => n,
-            Err(_) if g == "root" => 0,
-            Err(_) => match groups(&read(tree, content, "etc/group")?).find(|e| e.name == g) {
-                Some(e) => e.gid,
-                None => {
-                    owner.unknown.push(g.to_owned());
-                    0
-                }
-            },
-        };
+        }
     }
     Ok(owner)
 }
@@ -230,13 +239,28 @@ mod tests {
     fn owners_follow_chown_and_name_what_is_unknown() {
         let (t, c) = image();
         let own =
-            |u: &str| for_owner(u, &t, &c).map(|o| (o.uid, o.gid, o.unknown)).map_err(|e| e.to_string());
+            |u: &str| for_owner(u, Some(&t), &c).map(|o| (o.uid, o.gid, o.unknown)).map_err(|e| e.to_string());
         assert_eq!(own("12"), Ok((12, 12, vec![])));
         assert_eq!(own("12:34"), Ok((12, 34, vec![])));
         assert_eq!(own("web"), Ok((33, 34, vec![])));
         assert_eq!(own("web:staff"), Ok((33, 50, vec![])));
         assert_eq!(own("root"), Ok((0, 0, vec![])));
         assert_eq!(own("nobody:none"), Ok((0, 0, vec!["nobody".into(), "none".into()])));
-        assert_eq!(for_owner("web", &Tree::new(), &c).unwrap().unknown, ["web"]);
+        assert_eq!(own("web:none"), Ok((33, 34, vec!["none".into()])));
+        assert_eq!(own("12:"), Ok((12, 0, vec![])));
+        assert_eq!(own(":"), Ok((0, 0, vec![])));
+        assert_eq!(own(":34"), Ok((0, 34, vec![])));
+        assert_eq!((own("-1"), own("-2")), (Ok((0, 0, vec![])), Ok((u32::MAX - 1, u32::MAX - 1, vec![]))));
+        assert_eq!(own("3000000000"), Ok((0, 0, vec!["3000000000".into()])));
+        assert_eq!(for_owner("web", Some(&Tree::new()), &c).unwrap().unknown, ["web"]);
+    }
+
+    #[test]
+    fn without_an_image_only_numbers_own() {
+        let c = MemoryContent::default();
+        let own = |u: &str| for_owner(u, None, &c).map(|o| (o.uid, o.gid)).map_err(|e| e.to_string());
+        assert_eq!(own("12:root"), Ok((12, 0)));
+        assert!(own("web").unwrap_err().contains("web"));
+        assert!(own("12:staff").unwrap_err().contains("staff"));
     }
 }

@@ -175,7 +175,11 @@ fn absolute(dir: &str, path: &str) -> String {
 
 /// A working directory: an absolute one is kept as it is written, as BuildKit does.
 fn working_dir(dir: &str, path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { absolute(dir, path) }
+    match path {
+        "" => dir.to_owned(),
+        p if p.starts_with('/') => p.to_owned(),
+        p => absolute(dir, p),
+    }
 }
 
 /// As [`absolute`], but a trailing slash, or `/.`, is kept: it says that the destination is a directory.
@@ -292,19 +296,17 @@ pub(super) fn dispatch<E>(
             cx.scope.history(text, false);
         }
         Instruction::Arg(defs) => {
-            let mut values = Vec::new();
+            // Unlike the pairs of ENV and LABEL, each definition sees those before it.
+            let mut text = Vec::new();
             for def in defs {
-                values.push(match (choices.build_args.get(&def.key), &def.value) {
+                let value = match (choices.build_args.get(&def.key), &def.value) {
                     (Some(given), _) => {
                         globals.consumed.insert(def.key.clone());
                         Some(given.clone())
                     }
                     (None, Some(default)) => Some(cx.word(default)?),
                     (None, None) => globals.args.get(&def.key).cloned(),
-                });
-            }
-            let mut text = Vec::new();
-            for (def, value) in defs.iter().zip(values) {
+                };
                 if let Some(v) = &value {
                     cx.scope.set_env(&def.key, v);
                 }
@@ -671,8 +673,9 @@ fn run_mount<E>(cx: &mut Context<'_, '_>, raw: &str, current: usize) -> Result<R
 
 /// Whether a text names a signal: a number, or a name with or without SIG (Linux' names).
 fn is_signal(text: &str) -> bool {
-    if let Ok(n) = text.parse::<u32>() {
-        return n > 0 && n <= 64;
+    // Any number but 0: nobody knows what signals the image's system has.
+    if let Ok(n) = text.parse::<i64>() {
+        return n != 0;
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -681,10 +684,11 @@ fn is_signal(text: &str) -> bool {
         "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
         "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
     ];
-    let realtime = |prefix: &str, sign: char| {
-        name.strip_prefix(prefix).is_some_and(|r| {
-            r.is_empty() || r.strip_prefix(sign).is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n <= 15))
-        })
+    let realtime = |prefix: &str, last: u32| {
+        name.strip_prefix(prefix).is_some_and(|n| (1..=last).any(|k| k.to_string() == n))
     };
-    NAMES.contains(&name) || realtime("RTMIN", '+') || realtime("RTMAX", '-')
+    NAMES.contains(&name)
+        || matches!(name, "RTMIN" | "RTMAX")
+        || realtime("RTMIN+", 15)
+        || realtime("RTMAX-", 14)
 }

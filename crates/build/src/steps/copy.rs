@@ -146,9 +146,10 @@ impl<'p> PreparedCopy<'p> {
     pub(super) fn execute(&self, solver: &Solver<'_>, at: At<'_>, parent: &State) -> Result<Ran, BuildError> {
         let tree = parent.tree(solver.store)?;
         let now = solver.plan.epoch.map_or_else(Time::now, Time::from_secs);
-        let chown = owner(solver, self.copy.chown.as_deref().unwrap_or(""), &tree)?;
         // With --chmod BuildKit ignores --link.
         let linked = self.copy.link && self.copy.chmod.is_none();
+        let image = (!parent.layers().is_empty() && !linked).then_some(&*tree);
+        let chown = owner(solver, self.copy.chown.as_deref().unwrap_or(""), image)?;
         let dest = if linked { Tree::new() } else { Tree::clone(&tree) };
         let taken = self.batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let batch = taken.unwrap_or_else(|| solver.store.batch());

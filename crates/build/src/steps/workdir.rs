@@ -31,7 +31,7 @@ impl<'p> PreparedWorkdir<'p> {
 
     pub(super) fn execute(&self, solver: &Solver<'_>, parent: &State) -> Result<Ran, BuildError> {
         let tree = parent.tree(solver.store)?;
-        let chown = owner(solver, &self.workdir.user, &tree)?;
+        let chown = owner(solver, &self.workdir.user, (!parent.layers().is_empty()).then_some(&*tree))?;
         let now = solver.plan.epoch.map_or_else(Time::now, Time::from_secs);
         let spec = Spec { chown, now, ..Spec::default() };
         let mut work = Work::new(Tree::clone(&tree), &spec);
@@ -40,14 +40,19 @@ impl<'p> PreparedWorkdir<'p> {
     }
 }
 
-/// The owner of `--chown` or USER; names that the image does not know are warned about and become 0.
-pub(super) fn owner(solver: &Solver<'_>, spec: &str, tree: &Tree) -> Result<Option<(u32, u32)>, BuildError> {
+/// The owner of `--chown` or USER, looked up in `tree`; names that the image does not know are warned about.
+pub(super) fn owner(
+    solver: &Solver<'_>,
+    spec: &str,
+    tree: Option<&Tree>,
+) -> Result<Option<(u32, u32)>, BuildError> {
     if spec.is_empty() {
         return Ok(None);
     }
     let owner = users::for_owner(spec, tree, solver.store)?;
     if !owner.unknown.is_empty() {
-        let text = format!("{} is not known in the image; 0 is used instead", owner.unknown.join(" and "));
+        let unknown = owner.unknown.join(" and ");
+        let text = format!("{unknown} is not known in the image; {}:{} is used instead", owner.uid, owner.gid);
         solver.listener.event(Event::Warning { text, line: None });
     }
     Ok(Some((owner.uid, owner.gid)))

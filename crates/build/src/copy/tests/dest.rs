@@ -27,6 +27,8 @@ fn modes_and_owners_come_from_the_source_or_the_flags() {
             ("f /a/b", &["a/", "a/b: new [640 7:8]"]),
             ("--chown=1:2 f /a/b", &["a/ [1:2]", "a/b: new [640 1:2]"]),
             ("--chmod=600 f /a/b", &["a/ [600]", "a/b: new [600 7:8]"]),
+            // Set-ID and sticky bits are for what is copied, not for the directories on the way.
+            ("--chmod=7751 f /a/b", &["a/ [751]", "a/b: new [7751 7:8]"]),
             ("--chmod=u=rwX,go=rX f /a/b", &["a/", "a/b: new [7:8]"]),
             // The top directory's own attributes stay behind.
             (

@@ -212,6 +212,16 @@ fn parents_keep_the_path() {
     // Directories on the way have the source's attributes.
     let src = tree(&[("d", Dir, 0o700, (5, 6)), ("d/f", File("f"), 0o600, (1, 2))]);
     assert_eq!(copy(&src, &Tree::new(), "--parents d/f /o/"), ["o/", "o/d/ [700 5:6]", "o/d/f: f [600 1:2]"]);
+    // One that is there takes its mode alone, unless it is selected itself.
+    let dest = tree(&[("o/d", Dir, 0o750, (3, 4))]);
+    table(
+        &src,
+        &dest,
+        &[
+            ("--chown=8:9 --chmod=640 --parents d/f /o/", &["o/", "o/d/ [700 3:4]", "o/d/f: f [640 8:9]"]),
+            ("--parents d /o/", &["o/", "o/d/ [700 5:6]", "o/d/f: f [600 1:2]"]),
+        ],
+    );
 }
 
 #[test]

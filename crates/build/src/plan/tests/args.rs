@@ -44,12 +44,13 @@ fn scopes() {
         ("FROM scratch AS a / ENV X=e / ARG X=a / FROM a / RUN r", "", "X=e"),
         // Order is that of the last setting.
         ("FROM alpine / ENV B=1 / ENV A=2 / ENV B=3 / RUN r", "", "LANG=C A=2 B=3"),
-        // ENV and ARG see each other, but an instruction sees only what was there before it.
+        // ENV and ARG see each other. The pairs of an ENV see only what was there before it, the definitions of an ARG also those
+        // before them.
         ("FROM scratch / ARG V=1 / ENV W=v$V / RUN r", "", "V=1 W=v1"),
         ("FROM scratch / ENV V=1 / ARG W=v$V / RUN r", "", "V=1 W=v1"),
         ("FROM scratch / ENV a=hi / ENV a=bye b=$a / RUN r", "", "a=bye b=hi"),
-        ("FROM scratch / ARG a=hi / ARG a=bye b=$a / RUN r", "", "a=bye b=hi"),
-        ("FROM scratch / ARG a=1 b=$a / RUN r", "", "a=1 b="),
+        ("FROM scratch / ARG a=hi / ARG a=bye b=$a / RUN r", "", "a=bye b=bye"),
+        ("FROM scratch / ARG a b=$a / RUN r", "a=1", "a=1 b=1"),
     ];
     for (text, args, want) in rows {
         assert_eq!(env_of(text, args), *want, "{text} with {args:?}");

@@ -55,6 +55,7 @@ fn working_directories_chain() {
         ("WORKDIR /a / WORKDIR b / WORKDIR ../c / RUN r", "/a/c: /a, /a/b, /a/c, in /a/c"),
         ("WORKDIR a / RUN r", "/a: /a, in /a"),
         ("WORKDIR /\nRUN r", "/: in /"),
+        ("WORKDIR //a / WORKDIR $NONE / RUN r", "//a: //a, //a, in //a"),
         ("ENV D=/x / WORKDIR $D/y / COPY a .", "/x/y: /x/y, to /x/y/"),
         ("WORKDIR /a / USER u / WORKDIR /b / USER root / WORKDIR c", "/b/c: /a, /b u, /b/c root"),
         ("WORKDIR /a b", "/a b: /a b"),
@@ -155,12 +156,14 @@ fn ports_volumes_labels_and_signals() {
         ("STOPSIGNAL SIGNOT", "2: invalid signal: SIGNOT"),
         ("STOPSIGNAL 0", "2: invalid signal: 0"),
         ("STOPSIGNAL SIGRTMIN+16", "2: invalid signal: SIGRTMIN+16"),
+        ("STOPSIGNAL RTMAX-15", "2: invalid signal: RTMAX-15"),
+        ("STOPSIGNAL RTMIN+01", "2: invalid signal: RTMIN+01"),
         ("EXPOSE 70000", "2: invalid containerPort: 70000"),
         ("ENV A=${B:?wanted}", "2: B: wanted"),
     ] {
         assert_eq!(error_of(&format!("FROM scratch / {text}")), want);
     }
-    for good in ["9", "sigkill", "KILL", "SIGRTMIN+15", "RTMAX-3"] {
+    for good in ["9", "sigkill", "KILL", "SIGRTMIN+15", "RTMAX-14", "99"] {
         let c = config(&format!("FROM scratch / STOPSIGNAL {good}"));
         assert_eq!(c.stop_signal.as_deref(), Some(good));
     }
