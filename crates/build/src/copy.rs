@@ -180,13 +180,17 @@ pub fn select(source: &Source<'_>, spec: &Spec) -> Result<Selection, CopyError> 
             None => (String::new(), clean(&path)),
         };
         if !has_wildcards(&root) && !has_wildcards(&pattern) {
+            if exclude.as_ref().is_some_and(|e| e.matches(&pattern)) {
+                return Err(CopyError::NotFound(format!("/{}", clean(&format!("{root}/{pattern}")))));
+            }
             required = Some((clean(&root), clean(&format!("{root}/{pattern}"))));
         }
         include = matcher(&[pattern])?;
         path = root;
     }
     if let Some((root, required)) = required {
-        resolve_source(source.tree, &required)?;
+        // What is selected may be a link that leads nowhere: it is copied as a link.
+        resolve_in(source.tree, &required, false)?;
         no_links_between(source.tree, &root, &required)?;
     }
     let path = clean(&path);
@@ -242,7 +246,11 @@ fn no_links_between(tree: &Tree, root: &str, path: &str) -> Result<(), CopyError
 }
 
 fn resolve_source(tree: &Tree, path: &str) -> Result<Id, CopyError> {
-    match tree.resolve(path.as_bytes(), true) {
+    resolve_in(tree, path, true)
+}
+
+fn resolve_in(tree: &Tree, path: &str, follow_last: bool) -> Result<Id, CopyError> {
+    match tree.resolve(path.as_bytes(), follow_last) {
         Ok(p) if p.exists() => Ok(p.id),
         Ok(_) | Err(TreeError::NotADirectory(_)) => Err(CopyError::NotFound(show(path.as_bytes()))),
         Err(e) => Err(CopyError::Source(e)),

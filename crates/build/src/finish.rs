@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-use oci::tar::digest_layer;
+use oci::tar::{WriteError, digest_layer};
 use oci::types::{History, ImageConfig};
 use oci::{Content, Digest, ReadAt, Time};
 use store::Store;
@@ -69,7 +69,9 @@ pub(crate) fn finish(
     let base = base_of(plan, plan.target);
     let base_ids: &[Digest] = base.map_or(&[], |b| &b.config.rootfs.diff_ids);
     let layers = target.state.layers();
-    let own = diff_ids(store, &layers[base_ids.len().min(layers.len())..])?;
+    let titles = titles(plan, layers.len());
+    let first = base_ids.len().min(layers.len());
+    let own = diff_ids(store, &layers[first..], &titles[first..])?;
     let diff: Vec<Digest> = base_ids.iter().copied().chain(own).collect();
 
     let mut reports: HashMap<usize, StepReport> = HashMap::new();
@@ -91,7 +93,7 @@ pub(crate) fn finish(
         h.created = Some(epoch.map_or(at, Time::from_secs).rfc3339());
     }
     let last = epoch.map_or(at, Time::from_secs).rfc3339();
-    pad_history(&mut config, &titles(plan, diff.len()), &last);
+    pad_history(&mut config, &titles, &last);
     config.created = Some(last);
     config.rootfs.diff_ids = diff.clone();
     config.rest.remove("moby.buildkit.cache.v0");
@@ -154,9 +156,17 @@ fn pad_history(config: &mut ImageConfig, titles: &[String], created: &str) {
 }
 
 /// The diff IDs of layers that we made: known ones from the store, others by writing their tars into a hash, in parallel.
-fn diff_ids(store: &Store, layers: &[Digest]) -> Result<Vec<Digest>, BuildError> {
+/// `titles` says what made each, for errors.
+fn diff_ids(store: &Store, layers: &[Digest], titles: &[String]) -> Result<Vec<Digest>, BuildError> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    each(layers.len(), threads, &|i| diff_id(store, &layers[i]))
+    each(layers.len(), threads, &|i| {
+        diff_id(store, &layers[i]).map_err(|e| match (e, &titles[i]) {
+            (e @ BuildError::Line { .. }, title) if !title.is_empty() => {
+                BuildError::Step { title: title.clone(), lines: None, source: Box::new(e) }
+            }
+            (e, _) => e,
+        })
+    })
 }
 
 /// The digest of the tar that our writer makes of a layer. If it is not known yet, the tar is hashed, from where it parts from one that
@@ -200,9 +210,17 @@ fn diff_id_of(store: &Store, content: &dyn Content, layer: &Digest) -> Result<Di
     let index = store.layer(layer)?;
     // A mark that cannot be read is one that is not there: the tar is hashed from further back.
     let mut known = |prefix: &Digest| store.tar_mark(prefix).ok().flatten();
-    let tar = digest_layer(&index, content, &mut known).map_err(|e| BuildError::Image {
-        name: format!("layer {}", layer.short()),
-        why: crate::images::chain_text(&e),
+    let tar = digest_layer(&index, content, &mut known).map_err(|e| match e {
+        WriteError::WhiteoutName(path) => BuildError::Line {
+            line: None,
+            message: format!(
+                "{path} cannot be in an image: there, names that begin with .wh. stand for removed files"
+            ),
+            help: Some("remove it in the step that makes it, or give it another name".into()),
+        },
+        e => {
+            BuildError::Image { name: format!("layer {}", layer.short()), why: crate::images::chain_text(&e) }
+        }
     })?;
     let digest = tar.digest;
     let batch = store.batch();

@@ -238,8 +238,9 @@ mod tests {
     #[test]
     fn owners_follow_chown_and_name_what_is_unknown() {
         let (t, c) = image();
-        let own =
-            |u: &str| for_owner(u, Some(&t), &c).map(|o| (o.uid, o.gid, o.unknown)).map_err(|e| e.to_string());
+        let own = |u: &str| {
+            for_owner(u, Some(&t), &c).map(|o| (o.uid, o.gid, o.unknown)).map_err(|e| e.to_string())
+        };
         assert_eq!(own("12"), Ok((12, 12, vec![])));
         assert_eq!(own("12:34"), Ok((12, 34, vec![])));
         assert_eq!(own("web"), Ok((33, 34, vec![])));

@@ -52,7 +52,8 @@ pub(super) fn owner(
     let owner = users::for_owner(spec, tree, solver.store)?;
     if !owner.unknown.is_empty() {
         let unknown = owner.unknown.join(" and ");
-        let text = format!("{unknown} is not known in the image; {}:{} is used instead", owner.uid, owner.gid);
+        let text =
+            format!("{unknown} is not known in the image; {}:{} is used instead", owner.uid, owner.gid);
         solver.listener.event(Event::Warning { text, line: None });
     }
     Ok(Some((owner.uid, owner.gid)))

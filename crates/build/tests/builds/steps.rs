@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("failures_say_what_and_where", failures_say_what_and_where),
     ("output_comes_while_the_step_runs", output_comes_while_the_step_runs),
     ("names_that_the_image_lacks_are_told", names_that_the_image_lacks_are_told),
+    ("names_that_an_image_cannot_have", names_that_an_image_cannot_have),
 ];
 
 fn a_run_gets_its_environment() {
@@ -139,4 +140,13 @@ fn names_that_the_image_lacks_are_told() {
     let tree = b.tree();
     let attrs = &tree.inode(tree.lookup(b"f").expect("it is copied")).attrs;
     assert_eq!((attrs.uid, attrs.gid), (0, 0));
+}
+
+fn names_that_an_image_cannot_have() {
+    let w = World::new();
+    let e = w.build("FROM base\nRUN true\nRUN mkdir /d; echo 1 > /d/.wh.f").error();
+    assert!(e.contains("RUN mkdir /d") && e.contains("/d/.wh.f") && !e.contains("damaged"), "{e}");
+    // What no image is made of may have them.
+    let b = w.build("FROM base AS a\nRUN echo 1 > /.wh.f\nFROM base\nCOPY --from=a /.wh.f /f");
+    assert_eq!(b.text("f"), "1\n");
 }

@@ -203,6 +203,7 @@ fn parents_keep_the_path() {
             ("--parents **/*.txt /o/", &["o/", "o/a.txt: a", "o/b.txt: b", "o/d/", "o/d/a.txt: da"]),
             ("--parents */s /o/", &["o/", "o/d/", "o/d/s/", "o/d/s/x: x", "o/e/", "o/e/s/", "o/e/s/y: y"]),
             ("--parents --exclude=**/a.txt **/*.txt /o/", &["o/", "o/b.txt: b"]),
+            ("--parents --exclude=**/s d/s/x /o/", &["error: \"/d/s/x\": not found"]),
             ("--parents none/x /o/", &["error: \"/none/x\": not found"]),
             ("--parents a.txt/x /o/", &["error: \"/a.txt/x\": not found"]),
             ("--parents d/./none /o/", &["error: \"/d/none\": not found"]),
@@ -226,8 +227,13 @@ fn parents_keep_the_path() {
 
 #[test]
 fn parents_and_links() {
-    let src =
-        tree(&[("d/f", File("f")), ("link", Link("d")), ("d/l", Link("f")), ("deep/link", Link("../d"))]);
+    let src = tree(&[
+        ("d/f", File("f")),
+        ("link", Link("d")),
+        ("d/l", Link("f")),
+        ("deep/link", Link("../d")),
+        ("lost", Link("none")),
+    ]);
     let refused = |path: &str, link: &str| {
         format!(
             "error: {path:?}: --parents does not follow the link {link:?} on the way; write the path that it leads to"
@@ -240,6 +246,7 @@ fn parents_and_links() {
     // A link at the end is copied as one; before the pivot they are followed, as in other sources.
     assert_eq!(got("--parents d/l /o/"), ["o/", "o/d/", "o/d/l -> f"]);
     assert_eq!(got("--parents link /o/"), ["o/", "o/link -> d"]);
+    assert_eq!(got("--parents lost ./deep/../lost /o/"), ["o/", "o/lost -> none"]);
     assert_eq!(got("--parents deep/link/./f /o/"), ["o/", "o/f: f"]);
 }
 
