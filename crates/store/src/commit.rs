@@ -2,8 +2,9 @@
 //!
 //! For a group, in this order; whatever stands in a later line relies on the lines before:
 //!
-//! 1. image and tag files are written under the session's directory;
-//! 2. one `syncfs`: the data of every staged file is on the disk;
+//! 1. image and tag files are written under the session's directory, unless they are there already and say the same in all but times;
+//! 2. the data of every staged file goes to the disk: file by file if there are few ([`FEW`]), so that a small commit does not wait
+//!    for what other programs have written, or by one `syncfs`;
 //! 3. staged objects and blobs are renamed into place, unless the name is taken (the content is the same then), and every directory
 //!    that got a name, or has one that the group relies on, is flushed once;
 //! 4. the same for layers, which need the objects;
@@ -22,13 +23,20 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::batch::Collected;
 use crate::core::Core;
 use crate::error::{Context, Result, StoreError};
+use crate::images::{self, ImageRecord, Tag};
 use crate::locks::StepLock;
 use crate::paths::{self, Dir, Kind};
 use crate::records::NewRecord;
 use crate::sys::lock;
+
+/// Up to so many staged files are flushed one by one. Each costs the journal a commit, which a `syncfs` has only one of.
+const FEW: usize = 4;
 
 /// A batch that waits for its commit.
 #[derive(Debug)]
@@ -158,18 +166,23 @@ fn run(core: &Core, shared: &Shared) {
 
 fn commit(core: &Core, group: &[Pending]) -> Result<()> {
     let collected = || group.iter().map(|p| &p.collected);
-    let mut images = Vec::new();
-    let mut tags = Vec::new();
+    let mut images = Documents::new(Dir::Images);
+    let mut tags = Documents::new(Dir::Tags);
     for c in collected() {
         for image in &c.images {
-            images.push((write_json(core, image)?, paths::image(&image.id)));
+            let same = |old: ImageRecord| ImageRecord { created: image.created, ..old } == *image;
+            images.add(core, image, paths::image(&image.id), same)?;
         }
         for tag in &c.tags {
-            tags.push((write_json(core, tag)?, paths::tag(&tag.name)));
+            tags.add(core, tag, paths::tag(&tag.name), |old: Tag| Tag { set: tag.set, ..old } == *tag)?;
         }
     }
-    if !(images.is_empty() && tags.is_empty()) || collected().any(|c| !c.owned.is_empty()) {
-        core.root.sync_all()?;
+    let owned = collected().flat_map(|c| &c.owned).filter_map(|key| core.staged_name(key).transpose());
+    let mut staged = owned.collect::<Result<Vec<String>>>()?;
+    staged.extend(images.written.iter().chain(&tags.written).map(|(from, _)| from.clone()));
+    match staged.len() {
+        ..=FEW => staged.iter().try_for_each(|name| core.root.sync_file(name))?,
+        _ => core.root.sync_all()?,
     }
     for layers in [false, true] {
         let mut dirs = BTreeSet::new();
@@ -183,23 +196,53 @@ fn commit(core: &Core, group: &[Pending]) -> Result<()> {
         }
         dirs.iter().try_for_each(|dir| core.root.sync_dir(&dir.to_string()))?;
     }
-    for (files, dir) in [(images, Dir::Images), (tags, Dir::Tags)] {
-        for (from, to) in &files {
-            core.root.replace(from, to)?;
-        }
-        if !files.is_empty() {
-            core.root.sync_dir(&dir.to_string())?;
-        }
-    }
+    images.place(core)?;
+    tags.place(core)?;
     core.write_rows(group)
 }
 
-/// Writes a document to the session's directory and gives the name of the file.
-fn write_json(core: &Core, value: &impl serde::Serialize) -> Result<String> {
-    let mut text = serde_json::to_vec_pretty(value).expect("plain data without maps has a JSON form");
-    text.push(b'\n');
-    let session = core.session()?;
-    let name = session.staged(session.next());
-    core.root.write_new(&name, &text, 0o644)?;
-    Ok(name)
+/// The documents of one directory that a group has.
+struct Documents {
+    dir: Dir,
+    /// Where each is staged, and where it goes.
+    written: Vec<(String, String)>,
+    /// There is one that was there already; who put it there may not have flushed the directory yet.
+    found: bool,
+}
+
+impl Documents {
+    fn new(dir: Dir) -> Documents {
+        Documents { dir, written: Vec::new(), found: false }
+    }
+
+    /// Writes a document to the session's directory, unless what its name leads to is the `same`. One that cannot be read is not.
+    fn add<T: Serialize + DeserializeOwned>(
+        &mut self,
+        core: &Core,
+        value: &T,
+        to: String,
+        same: impl FnOnce(T) -> bool,
+    ) -> Result<()> {
+        let earlier = self.written.iter().any(|(_, name)| *name == to);
+        if !earlier && images::read(&core.root, &to).is_ok_and(|old| old.is_some_and(same)) {
+            self.found = true;
+            return Ok(());
+        }
+        let mut text = serde_json::to_vec_pretty(value).expect("plain data without maps has a JSON form");
+        text.push(b'\n');
+        let session = core.session()?;
+        let name = session.staged(session.next());
+        core.root.write_new(&name, &text, 0o644)?;
+        self.written.push((name, to));
+        Ok(())
+    }
+
+    /// Gives the documents their names, durably.
+    fn place(&self, core: &Core) -> Result<()> {
+        self.written.iter().try_for_each(|(from, to)| core.root.replace(from, to))?;
+        if self.found || !self.written.is_empty() {
+            core.root.sync_dir(&self.dir.to_string())?;
+        }
+        Ok(())
+    }
 }

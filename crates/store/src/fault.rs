@@ -43,6 +43,8 @@ pub enum Change {
     Remove(String),
     /// The names of a directory become durable.
     FlushDirectory(String),
+    /// The data of a file become durable.
+    FlushFile(String),
     /// Everything becomes durable.
     FlushAll,
     /// A transaction of the database.

@@ -31,7 +31,7 @@ pub struct ImageRecord {
     pub manifest: Option<Digest>,
     /// Layer ids, base first.
     pub layers: Vec<Digest>,
-    /// When it was put here.
+    /// When it was first put here.
     #[serde(with = "time")]
     pub created: Time,
 }
@@ -45,7 +45,7 @@ pub struct Tag {
     pub id: Digest,
     /// The manifest that the name stood for when it was set.
     pub manifest: Option<Digest>,
-    /// When it was set.
+    /// When it was set to this.
     #[serde(with = "time")]
     pub set: Time,
 }
@@ -66,7 +66,7 @@ mod time {
 }
 
 /// Reads a document; `None` if there is none.
-fn read<T: DeserializeOwned>(root: &Root, name: &str) -> Result<Option<T>> {
+pub(crate) fn read<T: DeserializeOwned>(root: &Root, name: &str) -> Result<Option<T>> {
     let mut text = Vec::new();
     match root.read(name).and_then(|mut file| file.read_to_end(&mut text)) {
         Ok(_) => {}

@@ -108,12 +108,17 @@ impl Core {
         Ok(self.staged.number(key).is_some() || self.root.exists(&key.path())?)
     }
 
+    /// Where a file is staged; `None` if it is in the store by now.
+    pub(crate) fn staged_name(&self, key: &Key) -> Result<Option<String>> {
+        let Some(number) = self.staged.number(key) else { return Ok(None) };
+        Ok(Some(self.session()?.staged(number)))
+    }
+
     /// Renames a staged file into place. Nothing happens if another batch has done it. Gives whether a directory was made.
     ///
     /// Only the commit thread calls it, after the data were flushed.
     pub(crate) fn place(&self, key: &Key) -> Result<bool> {
-        let Some(number) = self.staged.number(key) else { return Ok(false) };
-        let from = self.session()?.staged(number);
+        let Some(from) = self.staged_name(key)? else { return Ok(false) };
         let to = key.path();
         let mut made = false;
         let mut renamed = self.root.rename_new(&from, &to);

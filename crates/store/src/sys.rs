@@ -149,6 +149,13 @@ impl Root {
         flushed.at("flush", self.join(name))
     }
 
+    /// Makes the data of a file durable.
+    pub(crate) fn sync_file(&self, name: &str) -> Result<()> {
+        let file = self.openat(name, OFlags::RDONLY | OFlags::NOFOLLOW, 0).at("open", self.join(name))?;
+        let flushed = self.point(|| Change::FlushFile(name.into())).and_then(|()| rustix::fs::fsync(file));
+        flushed.at("flush", self.join(name))
+    }
+
     /// Makes everything written to the file system durable.
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.point(|| Change::FlushAll).and_then(|()| rustix::fs::syncfs(&self.fd)).at("flush", &self.path)

@@ -1,10 +1,11 @@
 //! Images, tags, blobs.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use oci::Digest;
 use oci::tar::{Digested, Mark};
-use store::{Policy, Store, StoreError, TarBlob, TarOrigin};
+use store::{ImageRecord, Policy, Store, StoreError, TarBlob, TarOrigin};
 
 use crate::{layer_of, open, put_image};
 
@@ -59,6 +60,35 @@ fn images_are_found_by_name_and_by_id() {
     assert_eq!(store.remove_image(&b.id).unwrap(), ["docker.io/library/a:latest", "docker.io/library/b:1"]);
     assert_eq!((store.tags().unwrap(), store.images().unwrap()), (vec![], vec![a]));
     assert!(matches!(store.remove_image(&b.id), Err(StoreError::Missing { kind: "image", .. })));
+}
+
+#[test]
+fn what_is_put_again_stays_as_it_is() {
+    let (_dir, store) = open();
+    let name = "docker.io/library/a:latest";
+    let image = put_image(&store, name, b"a");
+    let other = put_image(&store, "docker.io/library/b:1", b"b");
+    let first = store.find_tag(name).unwrap().unwrap();
+    // As every file of a store, one that is there is never written to: a new one would have another number.
+    let number = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().ino();
+    let file = store.root().join(format!("images/{}.json", image.id.hex()));
+    let before = number(file.clone());
+    let again = ImageRecord { created: oci::Time::from_secs(77), ..image.clone() };
+    store.put_image(&again).unwrap();
+    store.tag(name, &image.id, image.manifest.as_ref()).unwrap();
+    assert_eq!((number(file.clone()), store.image(&image.id).unwrap()), (before, Some(image.clone())));
+    assert_eq!(store.find_tag(name).unwrap().unwrap(), first);
+    // There and back in one group: the last one counts, though it is what was there.
+    let batch = store.batch();
+    batch.tag(name, &other.id, None).unwrap();
+    batch.tag(name, &image.id, image.manifest.as_ref()).unwrap();
+    batch.commit(vec![], vec![]).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.find(name).unwrap(), Some(image.clone()));
+    // What cannot be read is written anew.
+    std::fs::write(&file, "damaged").unwrap();
+    store.put_image(&again).unwrap();
+    assert_eq!(store.image(&image.id).unwrap(), Some(again));
 }
 
 #[test]

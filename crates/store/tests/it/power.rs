@@ -3,7 +3,7 @@
 //! All changes of a store are recorded in order, with the contents of files when they were flushed. For every point in this list, the
 //! states that a crash there can leave are made and opened:
 //!
-//! - what happened before the last `syncfs` is there;
+//! - what happened before the last `syncfs` is there, and the bytes of files that were flushed themselves;
 //! - of what happened since, names whose directory was flushed afterwards are there; of the others any may be missing (none, all, and
 //!   some random choices are tried), as with ordered journals and worse ones (ALICE, OSDI 2014, has the model);
 //! - the bytes of a file that was made since the last `syncfs` may be missing.
@@ -26,6 +26,8 @@ enum Event {
     Change(Change),
     /// The contents of the files that were made since the last one, by the names that they have now. All of it is durable.
     Flushed(Vec<(String, Vec<u8>)>),
+    /// The content of one file, by the name that it had then. Its name need not be durable.
+    FileFlushed(String, Vec<u8>),
     /// From here on these images have these tags, and no others do.
     Promise(Vec<ImageRecord>),
 }
@@ -69,13 +71,16 @@ fn directory(change: &Change) -> Option<&str> {
     }
 }
 
-fn apply(files: &mut Files, change: &Change) {
+/// `flushed`: contents that are durable whatever the names.
+fn apply(files: &mut Files, flushed: &BTreeMap<&str, &Vec<u8>>, change: &Change) {
     match change {
         Change::Make(name) => drop(files.insert(name.clone(), None)),
         Change::Rename { from, to } => {
             // A name that is kept leads to the file, whether or not its first name was durable.
-            let content = from.as_ref().and_then(|from| files.remove(from)).flatten();
-            files.insert(to.clone(), content);
+            let kept = from.as_ref().and_then(|from| files.remove(from)).flatten();
+            let alone =
+                || from.as_ref().and_then(|from| flushed.get(from.as_str())).map(|&bytes| bytes.clone());
+            files.insert(to.clone(), kept.or_else(alone));
         }
         Change::Remove(name) => drop(files.remove(name)),
         _ => {}
@@ -86,10 +91,11 @@ fn apply(files: &mut Files, change: &Change) {
 fn crash(events: &[Event], mut luck: Luck) -> Files {
     let mut files = Files::new();
     let mut pending: Vec<&Change> = Vec::new();
+    let mut flushed: BTreeMap<&str, &Vec<u8>> = BTreeMap::new();
     for event in events {
         match event {
             Event::Flushed(contents) => {
-                pending.drain(..).for_each(|change| apply(&mut files, change));
+                pending.drain(..).for_each(|change| apply(&mut files, &flushed, change));
                 for (name, bytes) in contents {
                     files.insert(name.clone(), Some(bytes.clone()));
                 }
@@ -99,13 +105,14 @@ fn crash(events: &[Event], mut luck: Luck) -> Files {
                 let (kept, rest) = pending.into_iter().partition(|c| directory(c) == Some(dir.as_str()));
                 pending = rest;
                 let kept: Vec<&Change> = kept;
-                kept.into_iter().for_each(|change| apply(&mut files, change));
+                kept.into_iter().for_each(|change| apply(&mut files, &flushed, change));
             }
+            Event::FileFlushed(name, bytes) => drop(flushed.insert(name, bytes)),
             Event::Change(change) => pending.push(change),
             Event::Promise(_) => {}
         }
     }
-    pending.into_iter().filter(|_| luck.keeps()).for_each(|change| apply(&mut files, change));
+    pending.into_iter().filter(|_| luck.keeps()).for_each(|change| apply(&mut files, &flushed, change));
     files
 }
 
@@ -144,6 +151,11 @@ impl Record {
                 if from.is_none() {
                     self.fresh.push(to.clone());
                 }
+            }
+            Change::FlushFile(name) => {
+                let bytes = std::fs::read(root.join(name)).unwrap_or_default();
+                self.events.push(Event::FileFlushed(name.clone(), bytes));
+                return;
             }
             Change::FlushAll => {
                 let read = |name: &String| Some((name.clone(), std::fs::read(root.join(name)).ok()?));
