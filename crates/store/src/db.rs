@@ -3,7 +3,8 @@
 //! SQLite in WAL mode, one connection per process behind a mutex, `synchronous=NORMAL` (a power failure may lose the last
 //! transactions, never the database), every write `BEGIN IMMEDIATE` (a read transaction that turns into a write ignores the
 //! busy timeout), 20 s busy timeout. Nothing else of this process may open the file: closing any descriptor of it would drop
-//! SQLite's locks.
+//! SQLite's locks. The last process that closes the database leaves a short log as it is ([`LOG_LEFT`]): a build that changes
+//! nothing flushes nothing.
 //!
 //! **Migrations** are a list that only grows; `user_version` counts those applied. A database of a later version is refused.
 //!
@@ -20,17 +21,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::core::Core;
 use crate::error::{Context, Result, StoreError};
 use crate::fault::Change;
 use crate::locks::StoreLock;
-use crate::paths::{DB, DB_LOCK, DB_SUSPECT};
+use crate::paths::{DB, DB_LOCK, DB_LOG, DB_SUSPECT};
 use crate::sys::{Root, lock};
 
 /// How long a write waits for those of other processes.
 const BUSY: Duration = Duration::from_secs(20);
+
+/// Bytes of the log that are left to the next process. It reads them when it opens the database, which costs less than to write them
+/// into the database now, with two flushes.
+const LOG_LEFT: u64 = 256 << 10;
 
 /// Steps from an empty database to the present one. Never change one that was released; append.
 const MIGRATIONS: &[&str] = &[
@@ -137,6 +143,8 @@ impl DbError {
 #[derive(Debug)]
 pub(crate) struct Db {
     conn: Connection,
+    /// Path of the write-ahead log.
+    log: PathBuf,
 }
 
 /// A write transaction.
@@ -167,6 +175,14 @@ impl Core {
             }
             e.at(self.root.join(DB))
         })
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let short = std::fs::metadata(&self.log).is_ok_and(|m| m.len() <= LOG_LEFT);
+        // Where it does not work, the log is written into the database, as SQLite does it.
+        let _ = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, short);
     }
 }
 
@@ -210,7 +226,7 @@ impl Db {
             conn.pragma_update(None, "journal_mode", "WAL")?;
         }
         conn.set_prepared_statement_cache_capacity(32);
-        let mut db = Db { conn };
+        let mut db = Db { conn, log: root.join(DB_LOG) };
         db.migrate(root)?;
         Ok(db)
     }

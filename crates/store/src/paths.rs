@@ -104,6 +104,8 @@ pub(crate) const DIRS: &str = "dirs";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const STEP_LOCKS: &str = "locks/steps";
 pub(crate) const DB: &str = "db.sqlite";
+/// SQLite's write-ahead log.
+pub(crate) const DB_LOG: &str = "db.sqlite-wal";
 /// Exists while the database is known to be damaged and not yet set aside.
 pub(crate) const DB_SUSPECT: &str = "db.sqlite.suspect";
 

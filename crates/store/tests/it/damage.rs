@@ -18,6 +18,12 @@ fn db_files(store: &Store) -> Vec<String> {
     names
 }
 
+/// Damages the database, log included.
+fn damage_database(root: &std::path::Path) {
+    fs::remove_file(root.join("db.sqlite-wal")).unwrap();
+    fs::write(root.join("db.sqlite"), vec![b'?'; 10_000]).unwrap();
+}
+
 #[test]
 fn a_lost_database_costs_records_and_no_image() {
     let (_dir, store) = open();
@@ -46,7 +52,7 @@ fn a_damaged_database_is_set_aside() {
     let image = put_image(&store, "n:1", b"content");
     let root = store.root().to_owned();
     drop(store);
-    fs::write(root.join("db.sqlite"), vec![b'?'; 10_000]).unwrap();
+    damage_database(&root);
     let store = Store::open(&root).unwrap();
     assert_eq!(db_files(&store), ["db.sqlite", "db.sqlite.damaged-1"]);
     assert_eq!(store.find("n:1").unwrap().unwrap(), image);
@@ -54,7 +60,7 @@ fn a_damaged_database_is_set_aside() {
     store.flush().unwrap();
     drop(store);
     // While another has the store open it cannot be replaced under it.
-    fs::write(root.join("db.sqlite"), vec![b'?'; 10_000]).unwrap();
+    damage_database(&root);
     let holder = fs::File::open(root.join("locks/store")).unwrap();
     rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockShared).unwrap();
     let got = Store::open(&root);
@@ -65,6 +71,27 @@ fn a_damaged_database_is_set_aside() {
     let freed = store.gc(&store::Policy::default(), false).unwrap();
     assert!(freed.other.files >= 2);
     assert_eq!(db_files(&store), ["db.sqlite"]);
+}
+
+#[test]
+fn the_log_that_a_process_leaves_is_read_by_the_next_and_does_not_grow() {
+    let (_dir, store) = open();
+    let root = store.root().to_owned();
+    let log = || fs::metadata(root.join("db.sqlite-wal")).map_or(0, |m| m.len());
+    put_step(&store, "k", "p", b"x");
+    store.flush().unwrap();
+    drop(store);
+    assert!((1..=256 << 10).contains(&log()), "{}", log());
+    let mut longest = 0;
+    for i in 0..40 {
+        let store = Store::open(&root).unwrap();
+        assert_eq!(store.records(&Digest::of(b"k"), 9).unwrap().len(), 1);
+        store.add_build(&i.to_string().into_bytes().repeat(2_000)).unwrap();
+        assert_eq!(store.builds(1).unwrap()[0].bytes.len() % 2_000, 0);
+        drop(store);
+        longest = longest.max(log());
+    }
+    assert!((1..=256 << 10).contains(&longest), "{longest}");
 }
 
 #[test]
