@@ -173,7 +173,7 @@ pub(crate) fn survey(
     needed.everything();
     let entries = walk(&Root::open(root)?, &needed, ignore, cancel)?.into_iter().map(|f| Entry {
         path: f.path,
-        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs: Vec::new() },
+        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs: Xattrs::new() },
         kind: match f.kind {
             FoundKind::Dir => Kind::Directory { opaque: false },
             FoundKind::Socket => Kind::File { size: 0, digest: Digest::of(b"") },

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dockerfile::ignore::Matcher;
-use oci::index::{Attrs, join, show, split};
+use oci::index::{Attrs, Xattrs, join, show, split};
 use oci::tree::{Id, Node, Place, TreeError, Walk};
 use oci::{Entry, Hasher, Kind, LayerIndex, Time, Tree};
 
@@ -425,7 +425,7 @@ impl<'a> Work<'a> {
 
     fn dir_attrs(&self, mode: u32) -> Attrs {
         let (uid, gid) = self.spec.chown.unwrap_or((0, 0));
-        Attrs { mode, uid, gid, mtime: self.spec.now, xattrs: Vec::new() }
+        Attrs { mode, uid, gid, mtime: self.spec.now, xattrs: Xattrs::new() }
     }
 
     /// Makes a directory and its parents; gives its resolved path.

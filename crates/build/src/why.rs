@@ -420,7 +420,7 @@ pub(crate) fn kind_of(kind: &StepKind) -> &'static str {
 
 /// Names in a directory of one tree that are not in that of another; the first few.
 fn missing(tree: &Tree, id: Id, other: &Arc<Tree>, other_id: Id) -> Vec<String> {
-    let names = tree.children(id).iter().filter(|(name, _)| other.child(other_id, name).is_none());
+    let names = tree.children(id).filter(|(name, _)| other.child(other_id, name).is_none());
     names.take(NAMES).map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
 }
 

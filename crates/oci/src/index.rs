@@ -33,6 +33,7 @@ use std::cmp::Ordering;
 use crate::digest::Digest;
 use crate::time::Time;
 use crate::varint::{Reader, put, put_bytes};
+pub use crate::xattrs::Xattrs;
 
 /// Longest path that we take, in bytes (Linux' PATH_MAX).
 pub const MAX_PATH: usize = 4096;
@@ -86,9 +87,6 @@ pub enum Kind {
     /// The path of the lower layers is gone.
     Whiteout,
 }
-
-/// Extended attributes, sorted by name.
-pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Attributes that every entry but a whiteout has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -491,11 +489,15 @@ impl LayerIndex {
 #[derive(Debug, Clone)]
 pub struct Entries<B> {
     bytes: B,
+    /// Where the first entry begins.
+    first: usize,
+    /// How many there are.
+    all: u64,
     /// Where the next entry begins.
     at: usize,
     left: u64,
-    /// Path of the entry before.
-    before: Option<Vec<u8>>,
+    /// The entry before; before the first, one of the path that comes before all others but the root's.
+    current: Entry,
 }
 
 /// Bytes of the checksum at the end.
@@ -519,8 +521,9 @@ impl<B: AsRef<[u8]>> Entries<B> {
         if left == 0 && reader.left() > 0 {
             return Err(AFTER_THE_LAST);
         }
-        let at = body.len() - reader.left();
-        Ok((id, Entries { bytes, at, left, before: None }))
+        let first = body.len() - reader.left();
+        let current = Entry::whiteout(Vec::new());
+        Ok((id, Entries { bytes, first, all: left, at: first, left, current }))
     }
 
     /// Bytes of the whole encoding.
@@ -528,24 +531,41 @@ impl<B: AsRef<[u8]>> Entries<B> {
         self.bytes.as_ref().len() as u64
     }
 
-    fn read(&mut self) -> Result<Entry, IndexError> {
+    /// Begins again with the first entry.
+    pub fn restart(&mut self) {
+        self.at = self.first;
+        self.left = self.all;
+        self.current.path.clear();
+    }
+
+    /// The next entry, which is good until the one after it is wanted: it takes no memory of its own.
+    pub fn advance(&mut self) -> Option<Result<&Entry, IndexError>> {
+        let first = self.left == self.all;
+        self.left = self.left.checked_sub(1)?;
+        match self.read(first) {
+            Ok(()) => Some(Ok(&self.current)),
+            Err(e) => {
+                self.left = 0;
+                Some(Err(e))
+            }
+        }
+    }
+
+    /// Makes the next entry the current one.
+    fn read(&mut self, first: bool) -> Result<(), IndexError> {
         let bytes = self.bytes.as_ref();
         let end = bytes.len() - CHECKSUM;
         let mut reader = Reader::new(&bytes[self.at..end]);
-        let before = self.before.as_deref();
-        let entry = read_entry(&mut reader, before.unwrap_or_default()).ok_or(CUT_OFF)?;
-        check_path(&entry.path)?;
-        if before.is_some_and(|before| compare(before, &entry.path) != Ordering::Less) {
+        let order = read_entry(&mut reader, &mut self.current).ok_or(CUT_OFF)?;
+        check_path(&self.current.path)?;
+        if !first && order != Ordering::Less {
             return Err(IndexError::Damaged("entries out of order"));
         }
         self.at = end - reader.left();
         if self.left == 0 && self.at < end {
             return Err(AFTER_THE_LAST);
         }
-        let before = self.before.get_or_insert_default();
-        before.clear();
-        before.extend_from_slice(&entry.path);
-        Ok(entry)
+        Ok(())
     }
 }
 
@@ -553,12 +573,7 @@ impl<B: AsRef<[u8]>> Iterator for Entries<B> {
     type Item = Result<Entry, IndexError>;
 
     fn next(&mut self) -> Option<Result<Entry, IndexError>> {
-        self.left = self.left.checked_sub(1)?;
-        let entry = self.read();
-        if entry.is_err() {
-            self.left = 0;
-        }
-        Some(entry)
+        self.advance().map(|entry| entry.cloned())
     }
 }
 
@@ -566,11 +581,13 @@ const AFTER_THE_LAST: IndexError = IndexError::Damaged("bytes after the last ent
 
 const CUT_OFF: IndexError = IndexError::Damaged("cut off, or no such encoding");
 
-/// The next entry; `before` is the path of the one before it.
-fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
+/// Turns an entry into the one that follows it; says how the paths of the two compare.
+fn read_entry(r: &mut Reader<'_>, entry: &mut Entry) -> Option<Ordering> {
     let shared = r.small()?;
-    let mut path = before.get(..shared)?.to_vec();
-    path.extend_from_slice(r.bytes()?);
+    let rest = r.bytes()?;
+    let order = compare(entry.path.get(shared..)?, rest);
+    entry.path.truncate(shared);
+    entry.path.extend_from_slice(rest);
     let tag = r.byte()?;
     let mut attrs = Attrs::default();
     if tag != b'w' {
@@ -580,7 +597,7 @@ fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
         let z = r.number()?;
         attrs.mtime = Time { secs: (z >> 1) as i64 ^ -((z & 1) as i64), nanos: r.small()? };
     }
-    let kind = match tag {
+    entry.kind = match tag {
         b'd' | b'D' => Kind::Directory { opaque: tag == b'D' },
         b'f' => Kind::File { size: r.number()?, digest: Digest::from_bytes(r.take(32)?.try_into().ok()?) },
         b'h' => Kind::HardLink { target: r.bytes()?.to_vec() },
@@ -595,7 +612,8 @@ fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
         let name = r.bytes()?.to_vec();
         attrs.xattrs.push((name, r.bytes()?.to_vec()));
     }
-    Some(Entry { path, kind, attrs })
+    entry.attrs = attrs;
+    Some(order)
 }
 
 /// Encodes an entry that follows the path `before`.
@@ -681,7 +699,8 @@ mod tests {
     #[test]
     fn encoding_round_trips_and_any_flipped_byte_is_noticed() {
         let mut f = file("dir/f", "hello");
-        f.attrs.xattrs = vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())];
+        f.attrs.xattrs =
+            vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())].into();
         let ix = LayerIndex::from_entries(vec![
             f,
             link("dir/z", "dir/f"),

@@ -50,7 +50,7 @@ impl Session {
             sweeper.remove(dead);
         }
         let now = Time::now();
-        let dir = format!("{TMP}/{}-{}{:09}", std::process::id(), now.secs, now.nanos);
+        let dir = format!("{TMP}/{}-{}{:09}", std::process::id(), { now.secs }, { now.nanos });
         if !root.make_dir(&dir)? {
             let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
             return Err(StoreError::io("make", root.join(&dir), source));

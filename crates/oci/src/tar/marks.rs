@@ -168,7 +168,7 @@ mod tests {
         let mut files = Files::default();
         let mut entries: Vec<Entry> =
             (0..40u8).map(|n| files.file(&format!("f{n:02}"), n, 700 + usize::from(n))).collect();
-        entries[3].attrs.xattrs = vec![(b"user.long".to_vec(), vec![7; 300])];
+        entries[3].attrs.xattrs = vec![(b"user.long".to_vec(), vec![7; 300])].into();
         let index = LayerIndex::from_entries(entries.clone()).unwrap();
         let mut known: HashMap<Digest, Vec<u8>> = HashMap::new();
         let first = digest_in_steps(&index, &files, &mut |_| None, 4096).unwrap();
