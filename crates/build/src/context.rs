@@ -11,10 +11,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dockerfile::ignore::Matcher;
-use oci::index::{Attrs, IndexError, Xattrs};
+use oci::index::{Attrs, EncodedLayer, IndexError, Xattrs};
 use oci::tree::{Id, Node, TreeError};
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
@@ -172,14 +172,14 @@ pub(crate) fn survey(
     let mut needed = Needed::default();
     needed.everything();
     let entries = walk(&Root::open(root)?, &needed, ignore, cancel)?.into_iter().map(|f| Entry {
-        path: f.path,
-        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs: Xattrs::new() },
-        kind: match f.kind {
-            FoundKind::Dir => Kind::Directory { opaque: false },
-            FoundKind::Socket => Kind::File { size: 0, digest: Digest::of(b"") },
-            FoundKind::File => Kind::File { size: f.identity.size, digest: Digest::of(b"") },
-            FoundKind::Other(k) => *k,
+        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime(), xattrs: Xattrs::new() },
+        kind: match (f.kind, f.other()) {
+            (FoundKind::Dir, _) => Kind::Directory { opaque: false },
+            (FoundKind::File, _) => Kind::File { size: f.identity.size, digest: Digest::of(b"") },
+            (_, Some(other)) => other.clone(),
+            (_, None) => Kind::File { size: 0, digest: Digest::of(b"") },
         },
+        path: f.path.into(),
     });
     LayerIndex::from_entries(entries.collect()).map_err(ContextError::Name)
 }
@@ -218,15 +218,17 @@ fn read_with(
             Some(Digested { otherwise: Some(read), .. }) => read.xattrs.clone(),
             Some(Digested { known: Known { has_xattrs: true, .. }, .. }) => root.xattrs(&f.path),
             // Of what is neither file nor directory, nothing that is kept means anything.
-            _ => f.xattrs.map(|x| *x).unwrap_or_default(),
+            _ => f.xattrs(),
         };
         let kind = match (f.kind, digested) {
             (FoundKind::Dir, _) => Kind::Directory { opaque: false },
-            (FoundKind::Other(k), _) => *k,
-            (FoundKind::Socket, _) | (FoundKind::File, None) => {
-                count += 1;
-                Kind::File { size: 0, digest: Digest::of(b"") }
-            }
+            (FoundKind::File, None) | (FoundKind::Socket | FoundKind::Other, _) => match f.other() {
+                Some(other) => other.clone(),
+                None => {
+                    count += 1;
+                    Kind::File { size: 0, digest: Digest::of(b"") }
+                }
+            },
             (FoundKind::File, Some(Digested { known: Known { digest, .. }, otherwise, .. })) => {
                 count += 1;
                 let (identity, size) = match &otherwise {
@@ -238,15 +240,15 @@ fn read_with(
                     Some(target) => Kind::HardLink { target: target.clone() },
                     None => {
                         if f.linked {
-                            first.insert(inode, f.path.clone());
+                            first.insert(inode, f.path.to_vec());
                         }
                         Kind::File { size, digest }
                     }
                 }
             }
         };
-        let attrs = Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs };
-        Entry { path: f.path, attrs, kind }
+        let attrs = Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime(), xattrs };
+        Entry { path: f.path.into(), attrs, kind }
     });
     let tree = tree_of(entries)?;
     Ok(Context {
@@ -326,28 +328,38 @@ fn digest_all(
             out.fill_with(|| None);
         }
     }
-    let todo: Vec<usize> = files().map(|i| i as usize).filter(|i| out[*i].is_none()).collect();
+    let todo: Vec<u32> = files().filter(|i| out[*i as usize].is_none()).collect();
     if todo.is_empty() {
         return Ok((out, remembered));
     }
     let batch = store.batch();
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, Digested)>> = Mutex::new(Vec::with_capacity(todo.len()));
+    let out = Mutex::new(out);
     let failed: Mutex<Option<ContextError>> = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     std::thread::scope(|scope| {
         for _ in 0..threads.min(todo.len()) {
             scope.spawn(|| {
                 let sink = batch.sink();
-                let mut mine = Vec::new();
+                // Handed over now and then: all of them would be a second list.
+                let mut mine: Vec<(u32, Digested)> = Vec::new();
+                let hand_over = |mine: &mut Vec<(u32, Digested)>| {
+                    let mut out = lock(&out);
+                    mine.drain(..).for_each(|(i, digested)| out[i as usize] = Some(digested));
+                };
                 while let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = if cancel.load(Ordering::Relaxed) {
                         Err(ContextError::Interrupted)
                     } else {
-                        fresh(root, &found[i], keep.then_some(&sink))
+                        fresh(root, &found[i as usize], keep.then_some(&sink))
                     };
                     match outcome {
-                        Ok(digested) => mine.push((i, digested)),
+                        Ok(digested) => {
+                            mine.push((i, digested));
+                            if mine.len() == 256 {
+                                hand_over(&mut mine);
+                            }
+                        }
                         Err(e) => {
                             next.store(usize::MAX / 2, Ordering::Relaxed);
                             lock(&failed).get_or_insert(e);
@@ -355,20 +367,17 @@ fn digest_all(
                         }
                     }
                 }
-                lock(&results).append(&mut mine);
+                hand_over(&mut mine);
             });
         }
     });
     if let Some(e) = lock(&failed).take() {
         return Err(e);
     }
-    for (i, digested) in lock(&results).drain(..) {
-        out[i] = Some(digested);
-    }
     batch
         .commit(Vec::new(), Vec::new())
         .map_err(|source| ContextError::Store { path: root.path().to_owned(), source })?;
-    Ok((out, remembered))
+    Ok((out.into_inner().unwrap_or_else(PoisonError::into_inner), remembered))
 }
 
 /// Reads a file for the first time, into the store if there is a sink.
@@ -423,7 +432,7 @@ impl Context {
     }
 
     /// Makes sure that the store holds the contents that a layer names.
-    pub fn provide(&self, batch: &store::Batch, layer: &LayerIndex) -> Result<(), ContextError> {
+    pub fn provide(&self, batch: &store::Batch, layer: &EncodedLayer) -> Result<(), ContextError> {
         layer.objects().try_for_each(|(digest, _)| self.provide_one(batch, &digest))
     }
 

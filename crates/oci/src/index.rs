@@ -29,11 +29,16 @@
 //! The *layer id* is that checksum. Two indexes with equal entries have equal bytes, so equal ids, anywhere.
 
 use std::cmp::Ordering;
+use std::io::{self, Write};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::time::Time;
 use crate::varint::{Reader, put, put_bytes};
 pub use crate::xattrs::Xattrs;
+
+pub use self::encoded::{EncodedLayer, Encoder};
+
+mod encoded;
 
 /// Longest path that we take, in bytes (Linux' PATH_MAX).
 pub const MAX_PATH: usize = 4096;
@@ -265,30 +270,34 @@ fn check_xattrs(e: &Entry) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// Refuses what no layer may hold, whatever else is in it; sorts attributes.
+fn check_entry(e: &mut Entry) -> Result<(), IndexError> {
+    check_path(&e.path)?;
+    if e.path.is_empty() && !matches!(e.kind, Kind::Directory { .. }) {
+        return Err(IndexError::Root);
+    }
+    match &e.kind {
+        Kind::HardLink { target } if target.is_empty() => {
+            return Err(IndexError::Link { link: show(&e.path), target: show(target) });
+        }
+        Kind::HardLink { target } => check_path(target)?,
+        Kind::Symlink { target } if !is_link_text(target) => {
+            return Err(IndexError::Text(show(&e.path)));
+        }
+        _ => {}
+    }
+    e.attrs.xattrs.sort();
+    check_xattrs(e)?;
+    if matches!(e.kind, Kind::Whiteout) {
+        e.attrs = Attrs::default();
+    }
+    Ok(())
+}
+
 impl LayerIndex {
     /// Sorts and checks entries, and brings hard links into canonical form.
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<LayerIndex, IndexError> {
-        for e in &mut entries {
-            check_path(&e.path)?;
-            if e.path.is_empty() && !matches!(e.kind, Kind::Directory { .. }) {
-                return Err(IndexError::Root);
-            }
-            match &e.kind {
-                Kind::HardLink { target } if target.is_empty() => {
-                    return Err(IndexError::Link { link: show(&e.path), target: show(target) });
-                }
-                Kind::HardLink { target } => check_path(target)?,
-                Kind::Symlink { target } if !is_link_text(target) => {
-                    return Err(IndexError::Text(show(&e.path)));
-                }
-                _ => {}
-            }
-            e.attrs.xattrs.sort();
-            check_xattrs(e)?;
-            if matches!(e.kind, Kind::Whiteout) {
-                e.attrs = Attrs::default();
-            }
-        }
+        entries.iter_mut().try_for_each(check_entry)?;
         // Most come sorted, and a sort takes room for half of them all the same.
         if !entries.is_sorted_by(|a, b| compare(&a.path, &b.path).is_le()) {
             entries.sort_by(|a, b| compare(&a.path, &b.path));
@@ -436,28 +445,13 @@ impl LayerIndex {
         })
     }
 
-    /// Whether two layers are the same in all but modification times, for comparing two runs of one step (early cut-off).
-    pub fn same_but_times(&self, other: &LayerIndex) -> bool {
-        let same = |(a, b): (&Entry, &Entry)| {
-            let owner = |x: &Attrs| (x.mode, x.uid, x.gid);
-            a.kind == b.kind
-                && owner(&a.attrs) == owner(&b.attrs)
-                && a.path == b.path
-                && a.attrs.xattrs == b.attrs.xattrs
-        };
-        self.entries.len() == other.entries.len() && self.entries.iter().zip(&other.entries).all(same)
-    }
-
     /// The layer's id and its encoding.
     pub fn encode(&self) -> (Digest, Vec<u8>) {
         let mut out = Vec::with_capacity(64 + self.entries.len() * 80);
-        out.extend_from_slice(MAGIC);
-        put(&mut out, self.entries.len() as u64);
-        let mut before: &[u8] = &[];
-        for e in &self.entries {
-            put_entry(&mut out, before, e);
-            before = &e.path;
-        }
+        let Ok(()) = self.body::<std::convert::Infallible>(|piece| {
+            out.append(piece);
+            Ok(())
+        });
         let id = Digest::of(&out);
         out.extend_from_slice(id.as_bytes());
         (id, out)
@@ -465,7 +459,35 @@ impl LayerIndex {
 
     /// The layer's id alone.
     pub fn id(&self) -> Digest {
-        self.encode().0
+        let mut hasher = Hasher::new();
+        let Ok(()) = self.body::<std::convert::Infallible>(|piece| {
+            hasher.update(piece);
+            Ok(())
+        });
+        hasher.finish()
+    }
+
+    /// Writes the encoding, which ends with the layer's `id`, without having all of it in memory.
+    pub fn write(&self, id: &Digest, out: &mut dyn Write) -> io::Result<()> {
+        self.body(|piece| out.write_all(piece))?;
+        out.write_all(id.as_bytes())
+    }
+
+    /// Gives the encoding in pieces, without the checksum.
+    fn body<E>(&self, mut take: impl FnMut(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        const PIECE: usize = 64 << 10;
+        let mut piece = MAGIC.to_vec();
+        put(&mut piece, self.entries.len() as u64);
+        let mut before: &[u8] = &[];
+        for e in &self.entries {
+            put_entry(&mut piece, before, e);
+            before = &e.path;
+            if piece.len() >= PIECE {
+                take(&mut piece)?;
+                piece.clear();
+            }
+        }
+        take(&mut piece)
     }
 
     /// Reads an encoding and checks all of it: checksum, order, names.
@@ -513,7 +535,14 @@ impl<B: AsRef<[u8]>> Entries<B> {
         if id.as_bytes() != sum {
             return Err(IndexError::Damaged("checksum does not match"));
         }
-        let mut reader = Reader::new(body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?);
+        let body = body.len();
+        Ok((id, Entries::of_body(bytes, body)?))
+    }
+
+    /// The entries of an encoding of which so many bytes come before the checksum, which is right.
+    fn of_body(bytes: B, body: usize) -> Result<Entries<B>, IndexError> {
+        let entries = bytes.as_ref()[..body].strip_prefix(MAGIC);
+        let mut reader = Reader::new(entries.ok_or(IndexError::Damaged("unknown version"))?);
         let left = reader.number().ok_or(CUT_OFF)?;
         if left > reader.left() as u64 {
             return Err(IndexError::Damaged("more entries than bytes"));
@@ -521,9 +550,9 @@ impl<B: AsRef<[u8]>> Entries<B> {
         if left == 0 && reader.left() > 0 {
             return Err(AFTER_THE_LAST);
         }
-        let first = body.len() - reader.left();
+        let first = body - reader.left();
         let current = Entry::whiteout(Vec::new());
-        Ok((id, Entries { bytes, first, all: left, at: first, left, current }))
+        Ok(Entries { bytes, first, all: left, at: first, left, current })
     }
 
     /// Bytes of the whole encoding.
@@ -713,6 +742,9 @@ mod tests {
         ])
         .unwrap();
         let (id, bytes) = ix.encode();
+        let mut written = Vec::new();
+        ix.write(&ix.id(), &mut written).unwrap();
+        assert!((ix.id(), written) == (id, bytes.clone()), "in pieces it is the same");
         assert_eq!(LayerIndex::decode(&bytes).unwrap(), (id, ix));
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();

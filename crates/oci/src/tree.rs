@@ -793,14 +793,26 @@ impl Tree {
 
     /// The tree as one layer: what `export` and `squash` need. Sorted, hard links kept.
     pub fn flatten(&self) -> Vec<Entry> {
-        self.flatten_where(|_, _| true)
+        let mut out = Vec::new();
+        let Ok(()) = self.flatten_where::<std::convert::Infallible>(
+            |_, _| true,
+            |e| {
+                out.push(e);
+                Ok(())
+            },
+        );
+        out
     }
 
-    /// [`Tree::flatten`] of the names that are wanted, by path and inode; what lies in a directory that is not wanted is not asked for.
-    pub fn flatten_where(&self, wanted: impl Fn(&[u8], Id) -> bool) -> Vec<Entry> {
-        let mut out = Vec::new();
-        let mut seen: std::collections::HashMap<Id, Vec<u8>> = std::collections::HashMap::new();
-        let done: Result<(), std::convert::Infallible> = self.walk(ROOT, &mut |path, id| {
+    /// Gives the entries of [`Tree::flatten`] that are wanted, by path and inode; what lies in a directory that is not wanted is not asked
+    /// for.
+    pub fn flatten_where<E>(
+        &self,
+        wanted: impl Fn(&[u8], Id) -> bool,
+        mut take: impl FnMut(Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut seen: HashMap<Id, Vec<u8>> = HashMap::new();
+        self.walk(ROOT, &mut |path, id| {
             if !wanted(path, id) {
                 return Ok(Walk::Skip);
             }
@@ -814,11 +826,9 @@ impl Tree {
                     }
                 }
             }
-            out.push(e);
+            take(e)?;
             Ok(Walk::Into)
-        });
-        let Ok(()) = done;
-        out
+        })
     }
 }
 
