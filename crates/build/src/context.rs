@@ -433,7 +433,7 @@ impl Context {
 
     /// Makes sure that the store holds the contents that a layer names.
     pub fn provide(&self, batch: &store::Batch, layer: &EncodedLayer) -> Result<(), ContextError> {
-        layer.objects().try_for_each(|(digest, _)| self.provide_one(batch, &digest))
+        batch.each_lacking(layer, |digest| self.provide_one(batch, digest))
     }
 
     /// Makes sure that the store holds all contents of the context.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use oci::compress::{Compression, Encoder};
 use oci::index::Attrs;
-use oci::tar::write_layer;
+use oci::tar::{write_encoded, write_layer};
 use oci::tree::{Children, Id, Node, ROOT};
 use oci::types::{Descriptor, Manifest, Rest, media};
 use oci::{Content, Digest, LayerIndex, Time, Tree};
@@ -106,8 +106,8 @@ pub fn layer_blob(
         let mut decoder = oci::compress::Decoder::new(file).map_err(|e| damaged(e.to_string()))?;
         io::copy(&mut decoder, &mut encoder).map_err(|e| damaged(e.to_string()))?;
     } else {
-        let index = store.layer(layer)?;
-        write_layer(&index, store, &mut encoder).map_err(|e| damaged(chain_text(&e)))?;
+        let mut entries = store.layer_entries(layer)?;
+        write_encoded(entries.encoded(), store, &mut encoder).map_err(|e| damaged(chain_text(&e)))?;
     }
     let blob = encoder.finish().map_err(|e| damaged(e.to_string()))?;
     let (digest, size) = blob.commit(None)?;

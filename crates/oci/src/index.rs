@@ -38,7 +38,10 @@ pub use crate::xattrs::Xattrs;
 
 pub use self::encoded::{EncodedLayer, Encoder};
 
+pub(crate) use self::passes::{Listed, Passes};
+
 mod encoded;
+mod passes;
 
 /// Longest path that we take, in bytes (Linux' PATH_MAX).
 pub const MAX_PATH: usize = 4096;

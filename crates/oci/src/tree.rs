@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::digest::Digest;
 use crate::index::{
-    Attrs, Entries, Entry, IndexError, Kind, LayerIndex, MAX_PATH, check_path, compare, join, show, split,
+    Attrs, Entries, Entry, IndexError, Kind, LayerIndex, Listed, MAX_PATH, Passes, check_path, compare, join,
+    show, split,
 };
 
 pub use self::inodes::{Children, Listing};
@@ -446,7 +447,7 @@ impl Tree {
 
     /// Puts one more layer on top. On an error the tree is not to be used any more.
     pub fn apply(&mut self, layer: &LayerIndex) -> Result<(), TreeError> {
-        self.apply_passes(&mut Listed { entries: layer.entries(), at: 0 })
+        self.apply_passes(&mut Listed::new(layer))
     }
 
     /// The same for a layer that is not decoded as a whole: of a million files, it would take as much memory as the tree. The entries
@@ -829,41 +830,6 @@ impl Tree {
             take(e)?;
             Ok(Walk::Into)
         })
-    }
-}
-
-/// The entries of a layer, gone through several times.
-trait Passes {
-    /// From the first on.
-    fn restart(&mut self);
-
-    /// The next entry.
-    fn next(&mut self) -> Result<Option<&Entry>, IndexError>;
-}
-
-struct Listed<'a> {
-    entries: &'a [Entry],
-    at: usize,
-}
-
-impl Passes for Listed<'_> {
-    fn restart(&mut self) {
-        self.at = 0;
-    }
-
-    fn next(&mut self) -> Result<Option<&Entry>, IndexError> {
-        self.at += 1;
-        Ok(self.entries.get(self.at - 1))
-    }
-}
-
-impl<B: AsRef<[u8]>> Passes for Entries<B> {
-    fn restart(&mut self) {
-        Entries::restart(self);
-    }
-
-    fn next(&mut self) -> Result<Option<&Entry>, IndexError> {
-        self.advance().transpose()
     }
 }
 

@@ -138,6 +138,13 @@ impl Iterator for LayerEntries {
     }
 }
 
+impl LayerEntries {
+    /// The same entries for those who go through them several times.
+    pub fn encoded(&mut self) -> &mut Entries<Vec<u8>> {
+        &mut self.entries
+    }
+}
+
 fn unreadable(core: &Core, id: &Digest, e: &IndexError) -> StoreError {
     damaged(core, id, format!("cannot be read: {e}"))
 }

@@ -97,6 +97,15 @@ impl EncodedLayer {
         self.encoded().map(|entry| entry.expect(OWN))
     }
 
+    /// Calls `f` for every entry, until it fails.
+    pub fn try_each<E>(&self, mut f: impl FnMut(&Entry) -> Result<(), E>) -> Result<(), E> {
+        let mut entries = self.encoded();
+        while let Some(entry) = entries.advance() {
+            f(entry.expect(OWN))?;
+        }
+        Ok(())
+    }
+
     /// All entries at once.
     pub fn decode(&self) -> LayerIndex {
         LayerIndex::from_encoded(self.encoded()).expect(OWN)
