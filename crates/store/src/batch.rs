@@ -25,6 +25,7 @@ use crate::error::{Result, StoreError};
 use crate::images::{ImageRecord, Tag};
 use crate::layers::{LayerEntries, TarBlob, TarOrigin};
 use crate::locks::StepLock;
+use crate::objects::Slot;
 use crate::paths::{Dir, Key, Kind};
 use crate::records::NewRecord;
 use crate::sys::lock;
@@ -33,7 +34,7 @@ use crate::sys::lock;
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     /// Staged files that the batch has a share in.
-    pub(crate) owned: HashSet<Key>,
+    pub(crate) owned: HashSet<Slot>,
     /// Layers that were claimed with all that they need.
     reused: Vec<Digest>,
     /// What else was claimed. Of a million files, having them in both takes 70 MB.
@@ -93,8 +94,8 @@ impl Drop for Batch {
 
 impl Core {
     /// Gives up what a batch staged.
-    fn discard(&self, owned: &HashSet<Key>) {
-        for number in owned.iter().filter_map(|key| self.staged.leave(key)) {
+    fn discard(&self, owned: &HashSet<Slot>) {
+        for number in owned.iter().filter_map(|slot| self.staged.leave(*slot)) {
             if let Ok(session) = self.session() {
                 let _ = self.root.unlink(&session.staged(number));
             }
@@ -268,9 +269,10 @@ impl Batch {
         // Only for those who ask.
         collected.known = HashSet::new();
         lock(&core.tars).remember(&collected.tars, &collected.tar_blobs);
-        let layers: Vec<Key> = collected.owned.iter().filter(|k| k.kind == Kind::Layer).copied().collect();
+        let layer = |slot: &&Slot| core.staged.kind(**slot) == Kind::Layer;
+        let layers: Vec<Slot> = collected.owned.iter().filter(layer).copied().collect();
         shared.store.committer().submit(core, Pending { collected, records, keep })?;
-        core.staged.submitted(layers);
+        core.staged.submitted(&layers);
         Ok(())
     }
 }
@@ -331,11 +333,12 @@ impl Sink {
             if collected.closed {
                 return Err(StoreError::Closed);
             }
-            if collected.owned.contains(&key) || collected.known.contains(&key) {
+            let own = |slot| collected.owned.contains(&slot);
+            if core.staged.slot(&key).is_some_and(own) || collected.known.contains(&key) {
                 return Ok(true);
             }
-            if let Some(submitted) = core.staged.join(&key) {
-                collected.owned.insert(key);
+            if let Some((slot, submitted)) = core.staged.join(&key) {
+                collected.owned.insert(slot);
                 drop(collected);
                 return if submitted { Ok(true) } else { self.claim_below(key).map(|()| true) };
             }
@@ -393,11 +396,13 @@ impl Sink {
         let mut collected = lock(&self.shared.collected);
         let mut spare = collected.closed;
         if !spare {
-            if collected.owned.contains(&key) {
+            let own = |slot| collected.owned.contains(&slot);
+            if core.staged.slot(&key).is_some_and(own) {
                 spare = true;
             } else {
-                spare = !core.staged.insert(key, number);
-                collected.owned.insert(key);
+                let (slot, new) = core.staged.insert(key, number);
+                spare = !new;
+                collected.owned.insert(slot);
                 collected.dirs.insert(key.dir());
             }
         }

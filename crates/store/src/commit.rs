@@ -174,8 +174,8 @@ fn commit(core: &Core, group: &[Pending]) -> Result<()> {
     for layers in [false, true] {
         let mut dirs = BTreeSet::new();
         for c in collected() {
-            for key in c.owned.iter().filter(|key| (key.kind == Kind::Layer) == layers) {
-                if core.place(key)? {
+            for slot in c.owned.iter().filter(|slot| (core.staged.kind(**slot) == Kind::Layer) == layers) {
+                if core.place(*slot)? {
                     dirs.insert(Dir::AllObjects);
                 }
             }

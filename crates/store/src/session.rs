@@ -63,10 +63,10 @@ impl Session {
         for i in 0..SPREAD {
             root.make_dir(&format!("{dir}/staged/{i:x}"))?;
         }
-        Ok(Session { root: root.clone(), dir, next: AtomicU64::new(0), _lock: file })
+        Ok(Session { root: root.clone(), dir, next: AtomicU64::new(1), _lock: file })
     }
 
-    /// A number for a new staged file.
+    /// A number for a new staged file; none is 0.
     pub(crate) fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
