@@ -251,6 +251,10 @@ fn read_with(
         Entry { path: f.path.into(), attrs, kind }
     });
     let tree = tree_of(entries)?;
+    // Where the paths were there are holes now.
+    if tree.len() > MANY {
+        sandbox::give_back();
+    }
     Ok(Context {
         label: root.path().display().to_string(),
         root: Some(root),
@@ -261,6 +265,9 @@ fn read_with(
         count,
     })
 }
+
+/// Files whose lists are so large that it is worth the time to give their memory back.
+const MANY: usize = 100_000;
 
 fn tree_of(entries: impl Iterator<Item = Entry>) -> Result<Tree, ContextError> {
     Tree::from_sorted(entries).map_err(|e| match e {

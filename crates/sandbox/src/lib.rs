@@ -35,7 +35,7 @@ pub use files::{FilesError, is_plain, write_layer, write_tree};
 #[cfg(feature = "fuzz")]
 pub use fuse::played::Played;
 pub use ids::Ids;
-pub use memory::share_heap;
+pub use memory::{give_back, share_heap};
 pub use mounted::Mounted;
 pub use run::{Exit, Handle, Outcome, Running, Stats, spawn};
 pub use seen::{Bits, Seen};
