@@ -254,7 +254,7 @@ impl Walker<'_> {
                 (None, None) => return,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(l), Some(r)) => l.0.cmp(&r.0),
+                (Some(l), Some(r)) => l.0.cmp(r.0),
             };
             let l = if order.is_le() { left.next() } else { None };
             let r = if order.is_ge() { right.next() } else { None };
