@@ -260,7 +260,7 @@ impl Step {
                 Kind::Directory { opaque } => {
                     if let Some(id) = tree.lookup(&e.path).filter(|_| *opaque) {
                         for (_, child) in tree.children(id) {
-                            hide(tree, *child, &mut seen, &mut out);
+                            hide(tree, child, &mut seen, &mut out);
                         }
                     }
                 }
@@ -342,7 +342,7 @@ fn hide(tree: &Tree, id: Id, seen: &mut HashSet<Id>, out: &mut BTreeMap<u32, Hid
         Node::File { size, .. } if inode.nlink == 1 && seen.insert(id) => {
             out.entry(inode.layer).or_default().gone += size;
         }
-        _ => tree.children(id).iter().for_each(|(_, child)| hide(tree, *child, seen, out)),
+        _ => tree.children(id).for_each(|(_, child)| hide(tree, child, seen, out)),
     }
 }
 

@@ -218,7 +218,7 @@ impl<'a> Verifier<'a> {
 
     fn salt(&self) -> String {
         let n = self.salts.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{}-{n}", std::process::id(), oci::Time::now().secs)
+        format!("{}-{}-{n}", std::process::id(), { oci::Time::now().secs })
     }
 
     fn run(&self, request: &Request) -> Result<Result<Outcome, build::BuildError>, VerifyError> {

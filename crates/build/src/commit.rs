@@ -105,7 +105,7 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
         }
     }
     out.sort();
-    Ok((out, opaque))
+    Ok((out.into(), opaque))
 }
 
 impl Walk<'_> {
@@ -275,7 +275,8 @@ pub(crate) fn layer_of_upper(
         .map_err(|source| CommitError::Read { path: upper.to_owned(), source })?;
     let root = &tree.inode(ROOT).attrs;
     let mtime = Time { secs: m.mtime(), nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0) };
-    let mut attrs = Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs: Vec::new() };
+    let mut attrs =
+        Attrs { mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), mtime, xattrs: Xattrs::new() };
     walk.keep_what_cannot_be_shown(&mut attrs, root);
     if (attrs.mode, attrs.uid, attrs.gid) != (root.mode, root.uid, root.gid) {
         walk.entries.push(Entry { path: Vec::new(), kind: Kind::Directory { opaque: false }, attrs });

@@ -11,10 +11,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dockerfile::ignore::Matcher;
-use oci::index::{Attrs, IndexError, Xattrs};
+use oci::index::{Attrs, EncodedLayer, IndexError, Xattrs};
 use oci::tree::{Id, Node, TreeError};
 use oci::{Digest, Entry, Kind, LayerIndex, Time, Tree};
 use store::Store;
@@ -172,14 +172,14 @@ pub(crate) fn survey(
     let mut needed = Needed::default();
     needed.everything();
     let entries = walk(&Root::open(root)?, &needed, ignore, cancel)?.into_iter().map(|f| Entry {
-        path: f.path,
-        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs: Vec::new() },
-        kind: match f.kind {
-            FoundKind::Dir => Kind::Directory { opaque: false },
-            FoundKind::Socket => Kind::File { size: 0, digest: Digest::of(b"") },
-            FoundKind::File => Kind::File { size: f.identity.size, digest: Digest::of(b"") },
-            FoundKind::Other(k) => *k,
+        attrs: Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime(), xattrs: Xattrs::new() },
+        kind: match (f.kind, f.other()) {
+            (FoundKind::Dir, _) => Kind::Directory { opaque: false },
+            (FoundKind::File, _) => Kind::File { size: f.identity.size, digest: Digest::of(b"") },
+            (_, Some(other)) => other.clone(),
+            (_, None) => Kind::File { size: 0, digest: Digest::of(b"") },
         },
+        path: f.path.into(),
     });
     LayerIndex::from_entries(entries.collect()).map_err(ContextError::Name)
 }
@@ -196,13 +196,14 @@ fn read_with(
     let settled = Settled::before(Time::now());
     let root = Root::open(root)?;
     let found = walk(&root, needed, ignore, cancel)?;
-    let (digests, remembered) = digest_all(store, &root, &found, memo_name, cancel, keep)?;
-    let hashed = digests.iter().flatten().filter(|d| d.fresh).count();
+    let Digests { files, mut otherwise, remembered } =
+        digest_all(store, &root, &found, memo_name, cancel, keep)?;
+    let hashed = files.iter().flatten().filter(|d| d.fresh).count();
     if let Some(name) = memo_name.filter(|_| keep) {
         let row = |n: u32| {
-            let digested = digests[n as usize].as_ref()?;
+            let digested = files[n as usize].as_ref()?;
             let listed = &found[n as usize].identity;
-            let identity = digested.otherwise.as_ref().map_or(listed, |read| &read.identity);
+            let identity = otherwise.get(&n).map_or(listed, |read| &read.identity);
             settled.is(identity).then_some((identity, &digested.known))
         };
         let rows: Vec<u32> = (0..found.len() as u32).filter(|n| row(*n).is_some()).collect();
@@ -213,23 +214,26 @@ fn read_with(
 
     let mut first: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut count = 0;
-    let entries = in_pieces(found).zip(in_pieces(digests)).map(|(f, digested)| {
-        let xattrs = match &digested {
-            Some(Digested { otherwise: Some(read), .. }) => read.xattrs.clone(),
-            Some(Digested { known: Known { has_xattrs: true, .. }, .. }) => root.xattrs(&f.path),
+    let entries = (0u32..).zip(in_pieces(found).zip(in_pieces(files))).map(|(n, (f, digested))| {
+        let read = otherwise.remove(&n);
+        let xattrs = match (&read, &digested) {
+            (Some(read), _) => read.xattrs.clone(),
+            (None, Some(Digested { known: Known { has_xattrs: true, .. }, .. })) => root.xattrs(&f.path),
             // Of what is neither file nor directory, nothing that is kept means anything.
-            _ => f.xattrs.map(|x| *x).unwrap_or_default(),
+            _ => f.xattrs(),
         };
         let kind = match (f.kind, digested) {
             (FoundKind::Dir, _) => Kind::Directory { opaque: false },
-            (FoundKind::Other(k), _) => *k,
-            (FoundKind::Socket, _) | (FoundKind::File, None) => {
+            (FoundKind::File, None) | (FoundKind::Socket | FoundKind::Other, _) => match f.other() {
+                Some(other) => other.clone(),
+                None => {
+                    count += 1;
+                    Kind::File { size: 0, digest: Digest::of(b"") }
+                }
+            },
+            (FoundKind::File, Some(Digested { known: Known { digest, .. }, .. })) => {
                 count += 1;
-                Kind::File { size: 0, digest: Digest::of(b"") }
-            }
-            (FoundKind::File, Some(Digested { known: Known { digest, .. }, otherwise, .. })) => {
-                count += 1;
-                let (identity, size) = match &otherwise {
+                let (identity, size) = match &read {
                     Some(read) => (read.identity, read.size),
                     None => (f.identity, f.identity.size),
                 };
@@ -238,17 +242,21 @@ fn read_with(
                     Some(target) => Kind::HardLink { target: target.clone() },
                     None => {
                         if f.linked {
-                            first.insert(inode, f.path.clone());
+                            first.insert(inode, f.path.to_vec());
                         }
                         Kind::File { size, digest }
                     }
                 }
             }
         };
-        let attrs = Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime, xattrs };
-        Entry { path: f.path, attrs, kind }
+        let attrs = Attrs { mode: f.mode, uid: 0, gid: 0, mtime: f.mtime(), xattrs };
+        Entry { path: f.path.into(), attrs, kind }
     });
     let tree = tree_of(entries)?;
+    // Where the paths were there are holes now.
+    if tree.len() > MANY {
+        sandbox::give_back();
+    }
     Ok(Context {
         label: root.path().display().to_string(),
         root: Some(root),
@@ -259,6 +267,9 @@ fn read_with(
         count,
     })
 }
+
+/// Files whose lists are so large that it is worth the time to give their memory back.
+const MANY: usize = 100_000;
 
 fn tree_of(entries: impl Iterator<Item = Entry>) -> Result<Tree, ContextError> {
     Tree::from_sorted(entries).map_err(|e| match e {
@@ -291,8 +302,15 @@ struct Digested {
     known: Known,
     /// It was not in the memo.
     fresh: bool,
-    /// When it was read it was not what was listed, or it has attributes. Few files are so, and there may be a million.
-    otherwise: Option<Box<Otherwise>>,
+}
+
+/// What is known of the files of a context, by their places in the list of what was found.
+struct Digests {
+    files: Vec<Option<Digested>>,
+    /// Of those that were not what was listed when they were read, or have attributes. Few are so, and there may be a million files.
+    otherwise: HashMap<u32, Otherwise>,
+    /// How many files are in the memo.
+    remembered: usize,
 }
 
 /// A file as it was when it was read.
@@ -302,8 +320,7 @@ struct Otherwise {
     xattrs: Xattrs,
 }
 
-/// The digest of every regular file: from the memo, or by taking the file into the store, on two threads at least. With it the number
-/// of files in the memo.
+/// The digest of every regular file: from the memo, or by taking the file into the store, on two threads at least.
 fn digest_all(
     store: &Store,
     root: &Root,
@@ -311,7 +328,7 @@ fn digest_all(
     memo_name: Option<&str>,
     cancel: &AtomicBool,
     keep: bool,
-) -> Result<(Vec<Option<Digested>>, usize), ContextError> {
+) -> Result<Digests, ContextError> {
     let is_file = |i: &u32| matches!(found[*i as usize].kind, FoundKind::File);
     let files = || (0..found.len() as u32).filter(is_file);
     let mut out: Vec<Option<Digested>> = Vec::new();
@@ -320,34 +337,48 @@ fn digest_all(
     if let Some(name) = memo_name {
         let identity = |i: u32| &found[i as usize].identity;
         remembered = memo::recall(store, name, files().collect(), identity, |i, known| {
-            out[i as usize] = Some(Digested { known, fresh: false, otherwise: None });
+            out[i as usize] = Some(Digested { known, fresh: false });
         });
         if remembered == 0 {
             out.fill_with(|| None);
         }
     }
-    let todo: Vec<usize> = files().map(|i| i as usize).filter(|i| out[*i].is_none()).collect();
+    let todo: Vec<u32> = files().filter(|i| out[*i as usize].is_none()).collect();
     if todo.is_empty() {
-        return Ok((out, remembered));
+        return Ok(Digests { files: out, otherwise: HashMap::new(), remembered });
     }
     let batch = store.batch();
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, Digested)>> = Mutex::new(Vec::with_capacity(todo.len()));
+    let out = Mutex::new(out);
+    let otherwise: Mutex<HashMap<u32, Otherwise>> = Mutex::default();
     let failed: Mutex<Option<ContextError>> = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     std::thread::scope(|scope| {
         for _ in 0..threads.min(todo.len()) {
             scope.spawn(|| {
                 let sink = batch.sink();
-                let mut mine = Vec::new();
+                // Handed over now and then: all of them would be a second list.
+                let mut mine: Vec<(u32, Digested)> = Vec::new();
+                let hand_over = |mine: &mut Vec<(u32, Digested)>| {
+                    let mut out = lock(&out);
+                    mine.drain(..).for_each(|(i, digested)| out[i as usize] = Some(digested));
+                };
                 while let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = if cancel.load(Ordering::Relaxed) {
                         Err(ContextError::Interrupted)
                     } else {
-                        fresh(root, &found[i], keep.then_some(&sink))
+                        fresh(root, &found[i as usize], keep.then_some(&sink))
                     };
                     match outcome {
-                        Ok(digested) => mine.push((i, digested)),
+                        Ok((digested, read)) => {
+                            if let Some(read) = read {
+                                lock(&otherwise).insert(i, read);
+                            }
+                            mine.push((i, digested));
+                            if mine.len() == 256 {
+                                hand_over(&mut mine);
+                            }
+                        }
                         Err(e) => {
                             next.store(usize::MAX / 2, Ordering::Relaxed);
                             lock(&failed).get_or_insert(e);
@@ -355,24 +386,27 @@ fn digest_all(
                         }
                     }
                 }
-                lock(&results).append(&mut mine);
+                hand_over(&mut mine);
             });
         }
     });
     if let Some(e) = lock(&failed).take() {
         return Err(e);
     }
-    for (i, digested) in lock(&results).drain(..) {
-        out[i] = Some(digested);
-    }
     batch
         .commit(Vec::new(), Vec::new())
         .map_err(|source| ContextError::Store { path: root.path().to_owned(), source })?;
-    Ok((out, remembered))
+    let files = out.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let otherwise = otherwise.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Digests { files, otherwise, remembered })
 }
 
-/// Reads a file for the first time, into the store if there is a sink.
-fn fresh(root: &Root, found: &Found, sink: Option<&store::Sink>) -> Result<Digested, ContextError> {
+/// Reads a file for the first time, into the store if there is a sink. With it what is not as it was listed.
+fn fresh(
+    root: &Root,
+    found: &Found,
+    sink: Option<&store::Sink>,
+) -> Result<(Digested, Option<Otherwise>), ContextError> {
     let path = &found.path;
     let file = root.file(path)?;
     let read = |source| ContextError::Read { path: root.name(path), source };
@@ -389,8 +423,8 @@ fn fresh(root: &Root, found: &Found, sink: Option<&store::Sink>) -> Result<Diges
     };
     let known = Known { digest, has_xattrs: !xattrs.is_empty() };
     let as_listed = read_as == found.identity && size == read_as.size && xattrs.is_empty();
-    let otherwise = (!as_listed).then(|| Box::new(Otherwise { identity: read_as, size, xattrs }));
-    Ok(Digested { known, fresh: true, otherwise })
+    let otherwise = (!as_listed).then_some(Otherwise { identity: read_as, size, xattrs });
+    Ok((Digested { known, fresh: true }, otherwise))
 }
 
 fn ingest(sink: &store::Sink, file: &std::fs::File, path: &Path) -> Result<(Digest, u64), ContextError> {
@@ -423,8 +457,8 @@ impl Context {
     }
 
     /// Makes sure that the store holds the contents that a layer names.
-    pub fn provide(&self, batch: &store::Batch, layer: &LayerIndex) -> Result<(), ContextError> {
-        layer.objects().try_for_each(|(digest, _)| self.provide_one(batch, &digest))
+    pub fn provide(&self, batch: &store::Batch, layer: &EncodedLayer) -> Result<(), ContextError> {
+        batch.each_lacking(layer, |digest| self.provide_one(batch, digest))
     }
 
     /// Makes sure that the store holds all contents of the context.

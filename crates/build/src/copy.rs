@@ -19,8 +19,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dockerfile::ignore::Matcher;
-use oci::index::{Attrs, join, show, split};
-use oci::tree::{Id, Node, Place, TreeError, Walk};
+use oci::index::{Attrs, EncodedLayer, Encoder, Xattrs, join, show, split};
+use oci::tree::{Id, MAX_INODES, Node, Place, TreeError, Walk};
 use oci::{Entry, Hasher, Kind, LayerIndex, Time, Tree};
 
 use crate::chmod::Chmod;
@@ -384,7 +384,16 @@ pub type Unpack<'a> = dyn FnMut(&Tree, Id, &[u8]) -> Result<Option<Vec<Entry>>, 
 /// Entries that are put into the destination at a time, at least: a context may have millions.
 const AT_ONCE: usize = if cfg!(test) { 2 } else { 4096 };
 
+/// The content of a directory that goes into an empty one.
+struct Content<'a> {
+    src: &'a Tree,
+    selection: &'a Selection,
+    id: Id,
+    target: &'a [u8],
+}
+
 /// A destination in the making. What it has touched is told by numbers and not by paths, of which there may be millions.
+#[derive(Clone)]
 pub struct Work<'a> {
     tree: Tree,
     /// Inodes from this number on are of its making.
@@ -434,7 +443,7 @@ impl<'a> Work<'a> {
 
     fn dir_attrs(&self, mode: u32) -> Attrs {
         let (uid, gid) = self.spec.chown.unwrap_or((0, 0));
-        Attrs { mode, uid, gid, mtime: self.spec.now, xattrs: Vec::new() }
+        Attrs { mode, uid, gid, mtime: self.spec.now, xattrs: Xattrs::new() }
     }
 
     /// Makes a directory and its parents; gives its resolved path.
@@ -539,7 +548,65 @@ impl<'a> Work<'a> {
         Ok(full)
     }
 
+    /// [`Work::copy`] and then [`Work::finish`]. The content of a directory that comes into an empty one, as a context mostly does, becomes
+    /// entries of the layer without becoming part of the tree: of a million files that would be as much memory again.
+    pub fn finish_with(
+        mut self,
+        source: &Source<'_>,
+        selection: &Selection,
+        unpack: &mut Unpack<'_>,
+    ) -> Result<EncodedLayer, CopyError> {
+        if let [m] = &selection.matches[..]
+            && selection.include.is_none()
+            && selection.exclude.is_none()
+            && source.tree.children(m.id).len() > 0
+        {
+            let target = self.target(source.tree, m)?;
+            if let Some(id) = self.tree.lookup(&target).filter(|id| self.tree.children(*id).len() == 0) {
+                self.changed.insert(id);
+                return self.encode(Some(&Content {
+                    src: source.tree,
+                    selection,
+                    id: m.id,
+                    target: &target,
+                }));
+            }
+        }
+        self.copy(source, selection, unpack)?;
+        self.finish()
+    }
+
     fn copy_match(&mut self, src: &Tree, selection: &Selection, m: &Match) -> Result<(), CopyError> {
+        let target = self.target(src, m)?;
+        let mut entries = Vec::new();
+        let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
+        let mut pending: Vec<(Vec<u8>, Id)> = Vec::new();
+        selection.visit(src, m.id, &mut |rel, id, include| {
+            while pending.last().is_some_and(|(p, _)| !below(rel, p)) {
+                pending.pop();
+            }
+            if !include {
+                pending.push((rel.to_vec(), id));
+                return Ok(());
+            }
+            for (p, dir) in pending.drain(..) {
+                entries.extend(self.passed_through(src, &p, dir, &target)?);
+            }
+            entries.extend(self.copied(src, rel, id, &target, &mut first)?);
+            // The list of a directory is put together anew for each piece: pieces that grow with it keep that linear.
+            if entries.len() >= AT_ONCE.max((self.tree.len() - self.new) / 8) {
+                self.put(std::mem::take(&mut entries))?;
+            }
+            Ok(())
+        })?;
+        if !entries.is_empty() {
+            self.put(entries)?;
+        }
+        Ok(())
+    }
+
+    /// Where a match goes: the path of the file, or of the directory, which is made.
+    fn target(&mut self, src: &Tree, m: &Match) -> Result<Vec<u8>, CopyError> {
         let dest = &self.spec.dest;
         let mode = self.new_dir_mode();
         let ensure = match dest.rsplit_once('/') {
@@ -563,70 +630,44 @@ impl<'a> Work<'a> {
             }
             self.make_dirs(split(&target).0, mode)?;
         }
-        let mut entries = Vec::new();
-        let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
-        let mut pending: Vec<(Vec<u8>, Id)> = Vec::new();
-        selection.visit(src, m.id, &mut |rel, id, include| {
-            while pending.last().is_some_and(|(p, _)| !below(rel, p)) {
-                pending.pop();
-            }
-            if !include {
-                pending.push((rel.to_vec(), id));
-                return Ok(());
-            }
-            for (p, dir) in pending.drain(..) {
-                self.pass_through(src, &p, dir, &target, &mut entries)?;
-            }
-            self.copy_one(src, rel, id, &target, &mut first, &mut entries)?;
-            // The list of a directory is put together anew for each piece: pieces that grow with it keep that linear.
-            if entries.len() >= AT_ONCE.max((self.tree.len() - self.new) / 8) {
-                self.put(std::mem::take(&mut entries))?;
-            }
-            Ok(())
-        })?;
-        if !entries.is_empty() {
-            self.put(entries)?;
-        }
-        Ok(())
+        Ok(target)
     }
 
     /// A directory that only leads to what is selected: one that is there takes the mode of the source, and nothing else.
-    fn pass_through(
+    fn passed_through(
         &self,
         src: &Tree,
         rel: &[u8],
         id: Id,
         target: &[u8],
-        out: &mut Vec<Entry>,
-    ) -> Result<(), CopyError> {
+    ) -> Result<Option<Entry>, CopyError> {
         let path = join(target, rel);
         let there = self.tree.lookup(&path).map(|id| self.tree.inode(id)).filter(|i| i.is_dir());
         match there {
-            Some(_) if rel.is_empty() => {}
+            Some(_) if rel.is_empty() => Ok(None),
             Some(dir) => {
                 let mut e = dir.to_entry(path);
                 e.attrs.mode = src.inode(id).attrs.mode;
-                out.push(e);
+                Ok(Some(e))
             }
-            None => self.copy_one(src, rel, id, target, &mut HashMap::new(), out)?,
+            None => self.copied(src, rel, id, target, &mut HashMap::new()),
         }
-        Ok(())
     }
 
-    fn copy_one(
+    /// What becomes of something of a source; nothing of the directory whose content is copied.
+    fn copied(
         &self,
         src: &Tree,
         rel: &[u8],
         id: Id,
         target: &[u8],
         first: &mut HashMap<Id, Vec<u8>>,
-        out: &mut Vec<Entry>,
-    ) -> Result<(), CopyError> {
+    ) -> Result<Option<Entry>, CopyError> {
         let inode = src.inode(id);
         let path = join(target, rel);
         let existing = self.tree.lookup(&path).map(|id| self.tree.inode(id).is_dir());
         match (inode.is_dir(), existing) {
-            (true, _) if rel.is_empty() => return Ok(()),
+            (true, _) if rel.is_empty() => return Ok(None),
             (true, Some(false)) => return Err(CopyError::DirectoryOverFile(show(&path))),
             (false, Some(true)) => return Err(CopyError::FileOverDirectory(show(&path))),
             _ => {}
@@ -648,8 +689,7 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        out.push(e);
-        Ok(())
+        Ok(Some(e))
     }
 
     /// The inodes that were touched and the directories on the way to them, by number.
@@ -666,11 +706,31 @@ impl<'a> Work<'a> {
     }
 
     /// The layer: what was touched, with the directories on the way.
-    pub fn finish(self) -> Result<LayerIndex, CopyError> {
+    pub fn finish(self) -> Result<EncodedLayer, CopyError> {
+        self.encode(None)
+    }
+
+    /// The layer, with content that is not in the tree.
+    fn encode(self, content: Option<&Content<'_>>) -> Result<EncodedLayer, CopyError> {
         let touched = self.touched();
         let wanted = |path: &[u8], id: Id| touched[id as usize] || self.linked.contains(path);
-        let mut entries = self.tree.flatten_where(wanted);
-        entries.retain(|e| !e.path.is_empty());
-        LayerIndex::from_entries(entries).map_err(CopyError::Layer)
+        let mut encoder = Encoder::default();
+        let mut room = MAX_INODES.saturating_sub(self.tree.len());
+        self.tree.flatten_where(wanted, |e| {
+            let content = content.filter(|c| c.target == e.path);
+            if !e.path.is_empty() {
+                encoder.push(e).map_err(CopyError::Layer)?;
+            }
+            let Some(c) = content else { return Ok(()) };
+            let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
+            c.selection.visit(c.src, c.id, &mut |rel, id, _| {
+                let Some(e) = self.copied(c.src, rel, id, c.target, &mut first)? else { return Ok(()) };
+                if !matches!(e.kind, Kind::HardLink { .. }) {
+                    room = room.checked_sub(1).ok_or(CopyError::Destination(TreeError::TooMany))?;
+                }
+                encoder.push(e).map_err(CopyError::Layer)
+            })
+        })?;
+        Ok(encoder.finish())
     }
 }

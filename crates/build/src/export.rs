@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use oci::compress::{Compression, Encoder};
 use oci::index::Attrs;
-use oci::tar::write_layer;
-use oci::tree::{Child, Id, Node, ROOT};
+use oci::tar::{write_encoded, write_layer};
+use oci::tree::{Children, Id, Node, ROOT};
 use oci::types::{Descriptor, Manifest, Rest, media};
 use oci::{Content, Digest, LayerIndex, Time, Tree};
 use store::Store;
@@ -106,8 +106,8 @@ pub fn layer_blob(
         let mut decoder = oci::compress::Decoder::new(file).map_err(|e| damaged(e.to_string()))?;
         io::copy(&mut decoder, &mut encoder).map_err(|e| damaged(e.to_string()))?;
     } else {
-        let index = store.layer(layer)?;
-        write_layer(&index, store, &mut encoder).map_err(|e| damaged(chain_text(&e)))?;
+        let mut entries = store.layer_entries(layer)?;
+        write_encoded(entries.encoded(), store, &mut encoder).map_err(|e| damaged(chain_text(&e)))?;
     }
     let blob = encoder.finish().map_err(|e| damaged(e.to_string()))?;
     let (digest, size) = blob.commit(None)?;
@@ -150,7 +150,7 @@ pub fn manifest(store: &Store, image: &Built, options: &LayerOptions) -> Result<
 pub fn tree(store: &Store, layers: &[Digest]) -> Result<Tree, BuildError> {
     let mut tree = Tree::new();
     for id in layers {
-        tree.apply(&*store.layer(id)?).map_err(|source| BuildError::Layer { layer: *id, source })?;
+        crate::state::apply(store, &mut tree, id)?;
     }
     Ok(tree)
 }
@@ -229,12 +229,12 @@ pub fn write_tree(tree: &Tree, start: Id, content: &dyn Content, dest: &Path) ->
     /// A directory in the making. Not a frame of a recursion: an image may nest directories two thousand deep.
     struct Open<'t> {
         path: PathBuf,
-        children: std::slice::Iter<'t, Child>,
+        children: Children<'t>,
         /// Set when everything is in it: that changes its time, and it may be read-only.
         attrs: Option<&'t Attrs>,
     }
     let mut links: HashMap<Id, PathBuf> = HashMap::new();
-    let mut way = vec![Open { path: dest.to_owned(), children: tree.children(start).iter(), attrs: None }];
+    let mut way = vec![Open { path: dest.to_owned(), children: tree.children(start), attrs: None }];
     while let Some(dir) = way.last_mut() {
         let Some((name, id)) = dir.children.next() else {
             if let Some(Open { path, attrs: Some(attrs), .. }) = way.pop() {
@@ -243,7 +243,7 @@ pub fn write_tree(tree: &Tree, start: Id, content: &dyn Content, dest: &Path) ->
             continue;
         };
         let path = dir.path.join(std::ffi::OsStr::from_bytes(name));
-        let inode = tree.inode(*id);
+        let inode = tree.inode(id);
         let existing = std::fs::symlink_metadata(&path).ok();
         match (&existing, inode.is_dir()) {
             (Some(m), true) if m.is_dir() => {}
@@ -254,18 +254,18 @@ pub fn write_tree(tree: &Tree, start: Id, content: &dyn Content, dest: &Path) ->
             (None, _) => {}
         }
         if !inode.is_dir() && inode.nlink > 1 {
-            if let Some(first) = links.get(id) {
+            if let Some(first) = links.get(&id) {
                 std::fs::hard_link(first, &path).map_err(BuildError::io("link", &path))?;
                 continue;
             }
-            links.insert(*id, path.clone());
+            links.insert(id, path.clone());
         }
         match &inode.node {
-            Node::Directory(children) => {
+            Node::Directory(_) => {
                 if existing.is_none_or(|m| !m.is_dir()) {
                     std::fs::create_dir(&path).map_err(BuildError::io("create", &path))?;
                 }
-                way.push(Open { path, children: children.iter(), attrs: Some(&inode.attrs) });
+                way.push(Open { path, children: tree.children(id), attrs: Some(&inode.attrs) });
                 continue;
             }
             Node::File { digest, .. } => write_file(content, digest, &path)?,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-use oci::tar::{WriteError, digest_layer};
+use oci::tar::{WriteError, digest_encoded};
 use oci::types::{History, ImageConfig};
 use oci::{Content, Digest, ReadAt, Time};
 use store::Store;
@@ -207,10 +207,10 @@ fn diff_id_of(store: &Store, content: &dyn Content, layer: &Digest) -> Result<Di
     if let Some((d, _)) = store.diff_id(layer)? {
         return Ok(d);
     }
-    let index = store.layer(layer)?;
+    let mut entries = store.layer_entries(layer)?;
     // A mark that cannot be read is one that is not there: the tar is hashed from further back.
     let mut known = |prefix: &Digest| store.tar_mark(prefix).ok().flatten();
-    let tar = digest_layer(&index, content, &mut known).map_err(|e| match e {
+    let tar = digest_encoded(entries.encoded(), content, &mut known).map_err(|e| match e {
         WriteError::WhiteoutName(path) => BuildError::Line {
             line: None,
             message: format!(

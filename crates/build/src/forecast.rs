@@ -167,8 +167,7 @@ impl Solver<'_> {
             return Ok(Seen { known: Known::After(self.named(at)), ..now });
         }
         let ran = prepared.execute(self, at, &parent)?;
-        let same =
-            |r: &&store::Record| self.store.layer(&r.layer).is_ok_and(|old| old.same_but_times(&ran.layer));
+        let same = |r: &&store::Record| self.same_but_times(&ran.layer, &r.layer);
         if reason == RunReason::Recomputed
             && let Some(r) = earlier.iter().find(same)
         {
@@ -189,7 +188,7 @@ impl Solver<'_> {
             reason = RunReason::ParentChanged { origin: None };
         }
         self.would_run(at, reason);
-        Ok(Seen { known: Known::State(parent.push_unkept(ran.layer)), ..now })
+        Ok(Seen { known: Known::State(parent.push_unkept(ran.layer.decode())), ..now })
     }
 
     fn would_run(&self, at: At<'_>, reason: RunReason) {

@@ -101,8 +101,9 @@ pub fn take(
     // Layers that do not fit on each other are refused here, not in the middle of a build.
     let mut tree = oci::Tree::new();
     for id in &layers {
-        tree.apply(&*store.layer(id)?).map_err(|source| BuildError::Layer { layer: *id, source })?;
+        crate::state::apply(store, &mut tree, id)?;
     }
+    drop(tree);
     let batch = store.batch();
     let id = batch.add_blob(image.config)?;
     let manifest = image.manifest.map(|m| batch.add_blob(m)).transpose()?;

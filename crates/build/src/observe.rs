@@ -167,7 +167,7 @@ fn listing(tree: &Tree, id: Id) -> Fingerprint {
     for (name, child) in tree.children(id) {
         h.update(&(name.len() as u64).to_le_bytes());
         h.update(name);
-        h.update(&tree.inode(*child).file_type().to_le_bytes());
+        h.update(&tree.inode(child).file_type().to_le_bytes());
     }
     cut(h)
 }

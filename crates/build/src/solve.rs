@@ -13,7 +13,8 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use oci::{Digest, LayerIndex, Time};
+use oci::index::EncodedLayer;
+use oci::{Digest, Time};
 use store::{NewRecord, Record, StepLock, Store};
 
 use crate::account::{BaseRecord, BuildRecord, StageRecord, StepEnd, StepRecord};
@@ -171,7 +172,7 @@ struct Kept {
 
 /// What a step that was not in the cache came to.
 pub(crate) struct Ran {
-    pub(crate) layer: LayerIndex,
+    pub(crate) layer: EncodedLayer,
     pub(crate) batch: store::Batch,
     pub(crate) log: Vec<u8>,
     pub(crate) observations: Option<Vec<u8>>,
@@ -646,16 +647,22 @@ impl<'a> Solver<'a> {
         is_run: bool,
         parent: &State,
     ) -> Result<Option<(&'r Record, Cutoff)>, BuildError> {
-        let layers = || earlier.iter().filter_map(|r| Some((r, self.store.layer(&r.layer).ok()?)));
-        if let Some((r, _)) = layers().find(|(_, old)| old.same_but_times(&ran.layer)) {
+        if let Some(r) = earlier.iter().find(|r| self.same_but_times(&ran.layer, &r.layer)) {
             return Ok(Some((r, Cutoff::Exact)));
         }
         if !is_run || self.options.cutoff != Cutoff::Noise {
             return Ok(None);
         }
         let tree = parent.tree(self.store)?;
-        let found = layers().find(|(_, old)| same_but_noise(&ran.layer, old, &tree, self.store));
+        let new = ran.layer.decode();
+        let mut layers = earlier.iter().filter_map(|r| Some((r, self.store.layer(&r.layer).ok()?)));
+        let found = layers.find(|(_, old)| same_but_noise(&new, old, &tree, self.store));
         Ok(found.map(|(r, _)| (r, Cutoff::Noise)))
+    }
+
+    /// Whether a new layer is an earlier one in all but times. One that cannot be read is none.
+    pub(crate) fn same_but_times(&self, new: &EncodedLayer, old: &Digest) -> bool {
+        self.store.layer_entries(old).is_ok_and(|old| new.same_but_times(old).unwrap_or(false))
     }
 
     /// Keeps the result of a step that ran; takes an earlier layer instead if it is the same in all but times.
@@ -685,7 +692,7 @@ impl<'a> Solver<'a> {
         let bytes = ran.layer.content_bytes();
         let layer = match adopted {
             Some((r, _)) => r.layer,
-            None => ran.batch.add_layer(&ran.layer)?,
+            None => ran.batch.add_encoded(&ran.layer)?,
         };
         let created = adopted.map_or_else(Time::now, |(r, _)| r.created);
         let adopted = adopted.map(|(_, how)| how);

@@ -98,7 +98,7 @@ impl State {
                 }
                 None => {
                     let mut tree = Tree::new();
-                    at.0.layers.iter().try_for_each(|id| apply(&mut tree, id, &*store.layer(id)?))?;
+                    at.0.layers.iter().try_for_each(|id| apply(store, &mut tree, id))?;
                     break tree;
                 }
             }
@@ -106,8 +106,10 @@ impl State {
         for state in above.into_iter().rev() {
             let Some(id) = state.0.layers.last() else { continue };
             match &state.0.top {
-                Some(layer) => apply(&mut tree, id, layer)?,
-                None => apply(&mut tree, id, &*store.layer(id)?)?,
+                Some(layer) => {
+                    tree.apply(layer).map_err(|source| BuildError::Layer { layer: *id, source })?
+                }
+                None => apply(store, &mut tree, id)?,
             }
         }
         let tree = Arc::new(tree);
@@ -115,6 +117,7 @@ impl State {
     }
 }
 
-fn apply(tree: &mut Tree, id: &Digest, layer: &LayerIndex) -> Result<(), BuildError> {
-    tree.apply(layer).map_err(|source| BuildError::Layer { layer: *id, source })
+/// Puts a layer of the store on a tree.
+pub(crate) fn apply(store: &Store, tree: &mut Tree, id: &Digest) -> Result<(), BuildError> {
+    store.apply_layer(tree, id)?.map_err(|source| BuildError::Layer { layer: *id, source })
 }

@@ -4,10 +4,11 @@
 //! For a step whose key has none it is what that build had in the step's place, and what differs is part of the step itself. All
 //! of it is told from records and the log of builds: where they are lost, less is known, and nothing else changes.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use oci::index::show;
+use oci::index::{EncodedLayer, show};
 use oci::tree::{Id, Node, components};
 use oci::{Digest, Entry, Kind, LayerIndex, Tree};
 use serde_json::Value;
@@ -322,7 +323,7 @@ impl Solver<'_> {
     }
 
     /// Which files of a COPY are others than in the build before. `layer` is what it made.
-    pub(crate) fn which_files(&self, at: At<'_>, layer: &LayerIndex) -> Option<RunReason> {
+    pub(crate) fn which_files(&self, at: At<'_>, layer: &EncodedLayer) -> Option<RunReason> {
         let StepKind::Copy(copy) = &at.step.kind else { return None };
         let old = self.layer_before(at)?;
         let entries = self.store.layer_entries(&old).ok()?;
@@ -365,14 +366,16 @@ struct Change {
 }
 
 /// Goes through two layers side by side and tells of what is otherwise, until it is told to stop. Directories that come or go do so with
-/// what is in them. The old one may be large, and comes as a whole only if it has hard links.
+/// what is in them. They may be large, and come as a whole only if they have hard
+/// links.
 fn each_change<E>(
     old: impl Iterator<Item = Result<Entry, E>>,
     whole: impl Fn() -> Result<Arc<LayerIndex>, E>,
-    new: &LayerIndex,
+    new: &EncodedLayer,
     tell: &mut dyn FnMut(Change) -> bool,
 ) -> Result<(), E> {
-    let (mut was, mut is) = (old, new.entries().iter().peekable());
+    let (mut was, mut is) = (old, new.entries().peekable());
+    let decoded = OnceCell::new();
     let mut next = was.next().transpose()?;
     loop {
         let order = match (&next, is.peek()) {
@@ -383,24 +386,25 @@ fn each_change<E>(
         };
         let a = if order.is_le() { std::mem::replace(&mut next, was.next().transpose()?) } else { None };
         let b = if order.is_ge() { is.next() } else { None };
-        if let (Some(a), Some(b)) = (&a, b)
+        if let (Some(a), Some(b)) = (&a, &b)
             && a.kind == b.kind
             && a.attrs == b.attrs
             && !matches!(a.kind, Kind::HardLink { .. })
         {
             continue;
         }
-        let linked = a.as_ref().is_some_and(|a| matches!(a.kind, Kind::HardLink { .. }));
-        let whole = if linked { Some(whole()?) } else { None };
+        let is_link = |e: &Option<Entry>| e.as_ref().is_some_and(|e| matches!(e.kind, Kind::HardLink { .. }));
+        let whole = if is_link(&a) { Some(whole()?) } else { None };
+        let whole_new = is_link(&b).then(|| decoded.get_or_init(|| new.decode()));
         let old = a.as_ref().and_then(|a| FileState::of_entry(whole.as_deref(), a));
-        let new = b.and_then(|b| FileState::of_entry(Some(new), b));
+        let new = b.as_ref().and_then(|b| FileState::of_entry(whole_new, b));
         let how = match (&old, &new) {
             (Some(o), Some(n)) => o.change_to(n),
             (None, Some(n)) if n.kind != "directory" => Some("is new".to_owned()),
             (Some(o), None) if o.kind != "directory" => Some("is gone".to_owned()),
             _ => None,
         };
-        if let (Some(how), Some(path)) = (how, a.map(|a| a.path).or_else(|| Some(b?.path.clone())))
+        if let (Some(how), Some(path)) = (how, a.or(b).map(|e| e.path))
             && !tell(Change { path, how, old, new })
         {
             return Ok(());
@@ -420,7 +424,7 @@ pub(crate) fn kind_of(kind: &StepKind) -> &'static str {
 
 /// Names in a directory of one tree that are not in that of another; the first few.
 fn missing(tree: &Tree, id: Id, other: &Arc<Tree>, other_id: Id) -> Vec<String> {
-    let names = tree.children(id).iter().filter(|(name, _)| other.child(other_id, name).is_none());
+    let names = tree.children(id).filter(|(name, _)| other.child(other_id, name).is_none());
     names.take(NAMES).map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
 }
 

@@ -25,6 +25,7 @@ fn main() -> std::process::ExitCode {
     if args.next().is_some_and(|a| a == sandbox::INIT_ARG) {
         sandbox::init_main(args);
     }
+    sandbox::share_heap();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -29,10 +29,19 @@
 //! The *layer id* is that checksum. Two indexes with equal entries have equal bytes, so equal ids, anywhere.
 
 use std::cmp::Ordering;
+use std::io::{self, Write};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::time::Time;
 use crate::varint::{Reader, put, put_bytes};
+pub use crate::xattrs::Xattrs;
+
+pub use self::encoded::{EncodedLayer, Encoder};
+
+pub(crate) use self::passes::{Listed, Passes};
+
+mod encoded;
+mod passes;
 
 /// Longest path that we take, in bytes (Linux' PATH_MAX).
 pub const MAX_PATH: usize = 4096;
@@ -86,9 +95,6 @@ pub enum Kind {
     /// The path of the lower layers is gone.
     Whiteout,
 }
-
-/// Extended attributes, sorted by name.
-pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Attributes that every entry but a whiteout has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -267,30 +273,34 @@ fn check_xattrs(e: &Entry) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// Refuses what no layer may hold, whatever else is in it; sorts attributes.
+fn check_entry(e: &mut Entry) -> Result<(), IndexError> {
+    check_path(&e.path)?;
+    if e.path.is_empty() && !matches!(e.kind, Kind::Directory { .. }) {
+        return Err(IndexError::Root);
+    }
+    match &e.kind {
+        Kind::HardLink { target } if target.is_empty() => {
+            return Err(IndexError::Link { link: show(&e.path), target: show(target) });
+        }
+        Kind::HardLink { target } => check_path(target)?,
+        Kind::Symlink { target } if !is_link_text(target) => {
+            return Err(IndexError::Text(show(&e.path)));
+        }
+        _ => {}
+    }
+    e.attrs.xattrs.sort();
+    check_xattrs(e)?;
+    if matches!(e.kind, Kind::Whiteout) {
+        e.attrs = Attrs::default();
+    }
+    Ok(())
+}
+
 impl LayerIndex {
     /// Sorts and checks entries, and brings hard links into canonical form.
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<LayerIndex, IndexError> {
-        for e in &mut entries {
-            check_path(&e.path)?;
-            if e.path.is_empty() && !matches!(e.kind, Kind::Directory { .. }) {
-                return Err(IndexError::Root);
-            }
-            match &e.kind {
-                Kind::HardLink { target } if target.is_empty() => {
-                    return Err(IndexError::Link { link: show(&e.path), target: show(target) });
-                }
-                Kind::HardLink { target } => check_path(target)?,
-                Kind::Symlink { target } if !is_link_text(target) => {
-                    return Err(IndexError::Text(show(&e.path)));
-                }
-                _ => {}
-            }
-            e.attrs.xattrs.sort();
-            check_xattrs(e)?;
-            if matches!(e.kind, Kind::Whiteout) {
-                e.attrs = Attrs::default();
-            }
-        }
+        entries.iter_mut().try_for_each(check_entry)?;
         // Most come sorted, and a sort takes room for half of them all the same.
         if !entries.is_sorted_by(|a, b| compare(&a.path, &b.path).is_le()) {
             entries.sort_by(|a, b| compare(&a.path, &b.path));
@@ -438,28 +448,13 @@ impl LayerIndex {
         })
     }
 
-    /// Whether two layers are the same in all but modification times, for comparing two runs of one step (early cut-off).
-    pub fn same_but_times(&self, other: &LayerIndex) -> bool {
-        let same = |(a, b): (&Entry, &Entry)| {
-            let owner = |x: &Attrs| (x.mode, x.uid, x.gid);
-            a.kind == b.kind
-                && owner(&a.attrs) == owner(&b.attrs)
-                && a.path == b.path
-                && a.attrs.xattrs == b.attrs.xattrs
-        };
-        self.entries.len() == other.entries.len() && self.entries.iter().zip(&other.entries).all(same)
-    }
-
     /// The layer's id and its encoding.
     pub fn encode(&self) -> (Digest, Vec<u8>) {
         let mut out = Vec::with_capacity(64 + self.entries.len() * 80);
-        out.extend_from_slice(MAGIC);
-        put(&mut out, self.entries.len() as u64);
-        let mut before: &[u8] = &[];
-        for e in &self.entries {
-            put_entry(&mut out, before, e);
-            before = &e.path;
-        }
+        let Ok(()) = self.body::<std::convert::Infallible>(|piece| {
+            out.append(piece);
+            Ok(())
+        });
         let id = Digest::of(&out);
         out.extend_from_slice(id.as_bytes());
         (id, out)
@@ -467,7 +462,35 @@ impl LayerIndex {
 
     /// The layer's id alone.
     pub fn id(&self) -> Digest {
-        self.encode().0
+        let mut hasher = Hasher::new();
+        let Ok(()) = self.body::<std::convert::Infallible>(|piece| {
+            hasher.update(piece);
+            Ok(())
+        });
+        hasher.finish()
+    }
+
+    /// Writes the encoding, which ends with the layer's `id`, without having all of it in memory.
+    pub fn write(&self, id: &Digest, out: &mut dyn Write) -> io::Result<()> {
+        self.body(|piece| out.write_all(piece))?;
+        out.write_all(id.as_bytes())
+    }
+
+    /// Gives the encoding in pieces, without the checksum.
+    fn body<E>(&self, mut take: impl FnMut(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        const PIECE: usize = 64 << 10;
+        let mut piece = MAGIC.to_vec();
+        put(&mut piece, self.entries.len() as u64);
+        let mut before: &[u8] = &[];
+        for e in &self.entries {
+            put_entry(&mut piece, before, e);
+            before = &e.path;
+            if piece.len() >= PIECE {
+                take(&mut piece)?;
+                piece.clear();
+            }
+        }
+        take(&mut piece)
     }
 
     /// Reads an encoding and checks all of it: checksum, order, names.
@@ -491,11 +514,15 @@ impl LayerIndex {
 #[derive(Debug, Clone)]
 pub struct Entries<B> {
     bytes: B,
+    /// Where the first entry begins.
+    first: usize,
+    /// How many there are.
+    all: u64,
     /// Where the next entry begins.
     at: usize,
     left: u64,
-    /// Path of the entry before.
-    before: Option<Vec<u8>>,
+    /// The entry before; before the first, one of the path that comes before all others but the root's.
+    current: Entry,
 }
 
 /// Bytes of the checksum at the end.
@@ -511,7 +538,14 @@ impl<B: AsRef<[u8]>> Entries<B> {
         if id.as_bytes() != sum {
             return Err(IndexError::Damaged("checksum does not match"));
         }
-        let mut reader = Reader::new(body.strip_prefix(MAGIC).ok_or(IndexError::Damaged("unknown version"))?);
+        let body = body.len();
+        Ok((id, Entries::of_body(bytes, body)?))
+    }
+
+    /// The entries of an encoding of which so many bytes come before the checksum, which is right.
+    fn of_body(bytes: B, body: usize) -> Result<Entries<B>, IndexError> {
+        let entries = bytes.as_ref()[..body].strip_prefix(MAGIC);
+        let mut reader = Reader::new(entries.ok_or(IndexError::Damaged("unknown version"))?);
         let left = reader.number().ok_or(CUT_OFF)?;
         if left > reader.left() as u64 {
             return Err(IndexError::Damaged("more entries than bytes"));
@@ -519,8 +553,9 @@ impl<B: AsRef<[u8]>> Entries<B> {
         if left == 0 && reader.left() > 0 {
             return Err(AFTER_THE_LAST);
         }
-        let at = body.len() - reader.left();
-        Ok((id, Entries { bytes, at, left, before: None }))
+        let first = body - reader.left();
+        let current = Entry::whiteout(Vec::new());
+        Ok(Entries { bytes, first, all: left, at: first, left, current })
     }
 
     /// Bytes of the whole encoding.
@@ -528,24 +563,41 @@ impl<B: AsRef<[u8]>> Entries<B> {
         self.bytes.as_ref().len() as u64
     }
 
-    fn read(&mut self) -> Result<Entry, IndexError> {
+    /// Begins again with the first entry.
+    pub fn restart(&mut self) {
+        self.at = self.first;
+        self.left = self.all;
+        self.current.path.clear();
+    }
+
+    /// The next entry, which is good until the one after it is wanted: it takes no memory of its own.
+    pub fn advance(&mut self) -> Option<Result<&Entry, IndexError>> {
+        let first = self.left == self.all;
+        self.left = self.left.checked_sub(1)?;
+        match self.read(first) {
+            Ok(()) => Some(Ok(&self.current)),
+            Err(e) => {
+                self.left = 0;
+                Some(Err(e))
+            }
+        }
+    }
+
+    /// Makes the next entry the current one.
+    fn read(&mut self, first: bool) -> Result<(), IndexError> {
         let bytes = self.bytes.as_ref();
         let end = bytes.len() - CHECKSUM;
         let mut reader = Reader::new(&bytes[self.at..end]);
-        let before = self.before.as_deref();
-        let entry = read_entry(&mut reader, before.unwrap_or_default()).ok_or(CUT_OFF)?;
-        check_path(&entry.path)?;
-        if before.is_some_and(|before| compare(before, &entry.path) != Ordering::Less) {
+        let order = read_entry(&mut reader, &mut self.current).ok_or(CUT_OFF)?;
+        check_path(&self.current.path)?;
+        if !first && order != Ordering::Less {
             return Err(IndexError::Damaged("entries out of order"));
         }
         self.at = end - reader.left();
         if self.left == 0 && self.at < end {
             return Err(AFTER_THE_LAST);
         }
-        let before = self.before.get_or_insert_default();
-        before.clear();
-        before.extend_from_slice(&entry.path);
-        Ok(entry)
+        Ok(())
     }
 }
 
@@ -553,12 +605,7 @@ impl<B: AsRef<[u8]>> Iterator for Entries<B> {
     type Item = Result<Entry, IndexError>;
 
     fn next(&mut self) -> Option<Result<Entry, IndexError>> {
-        self.left = self.left.checked_sub(1)?;
-        let entry = self.read();
-        if entry.is_err() {
-            self.left = 0;
-        }
-        Some(entry)
+        self.advance().map(|entry| entry.cloned())
     }
 }
 
@@ -566,11 +613,13 @@ const AFTER_THE_LAST: IndexError = IndexError::Damaged("bytes after the last ent
 
 const CUT_OFF: IndexError = IndexError::Damaged("cut off, or no such encoding");
 
-/// The next entry; `before` is the path of the one before it.
-fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
+/// Turns an entry into the one that follows it; says how the paths of the two compare.
+fn read_entry(r: &mut Reader<'_>, entry: &mut Entry) -> Option<Ordering> {
     let shared = r.small()?;
-    let mut path = before.get(..shared)?.to_vec();
-    path.extend_from_slice(r.bytes()?);
+    let rest = r.bytes()?;
+    let order = compare(entry.path.get(shared..)?, rest);
+    entry.path.truncate(shared);
+    entry.path.extend_from_slice(rest);
     let tag = r.byte()?;
     let mut attrs = Attrs::default();
     if tag != b'w' {
@@ -580,7 +629,7 @@ fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
         let z = r.number()?;
         attrs.mtime = Time { secs: (z >> 1) as i64 ^ -((z & 1) as i64), nanos: r.small()? };
     }
-    let kind = match tag {
+    entry.kind = match tag {
         b'd' | b'D' => Kind::Directory { opaque: tag == b'D' },
         b'f' => Kind::File { size: r.number()?, digest: Digest::from_bytes(r.take(32)?.try_into().ok()?) },
         b'h' => Kind::HardLink { target: r.bytes()?.to_vec() },
@@ -595,7 +644,8 @@ fn read_entry(r: &mut Reader<'_>, before: &[u8]) -> Option<Entry> {
         let name = r.bytes()?.to_vec();
         attrs.xattrs.push((name, r.bytes()?.to_vec()));
     }
-    Some(Entry { path, kind, attrs })
+    entry.attrs = attrs;
+    Some(order)
 }
 
 /// Encodes an entry that follows the path `before`.
@@ -681,7 +731,8 @@ mod tests {
     #[test]
     fn encoding_round_trips_and_any_flipped_byte_is_noticed() {
         let mut f = file("dir/f", "hello");
-        f.attrs.xattrs = vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())];
+        f.attrs.xattrs =
+            vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())].into();
         let ix = LayerIndex::from_entries(vec![
             f,
             link("dir/z", "dir/f"),
@@ -694,6 +745,9 @@ mod tests {
         ])
         .unwrap();
         let (id, bytes) = ix.encode();
+        let mut written = Vec::new();
+        ix.write(&ix.id(), &mut written).unwrap();
+        assert!((ix.id(), written) == (id, bytes.clone()), "in pieces it is the same");
         assert_eq!(LayerIndex::decode(&bytes).unwrap(), (id, ix));
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();

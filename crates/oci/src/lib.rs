@@ -21,6 +21,7 @@ pub mod toc;
 pub mod tree;
 pub mod types;
 pub mod varint;
+mod xattrs;
 
 pub use content::{Content, ReadAt};
 pub use digest::{Digest, Hasher};

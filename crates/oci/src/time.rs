@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970-01-01T00:00:00Z and nanoseconds within the second.
+/// Seconds since 1970-01-01T00:00:00Z and nanoseconds within the second. Packed, since every file of an image has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(Rust, packed(4))]
 pub struct Time {
     /// Seconds; negative before 1970.
     pub secs: i64,

@@ -13,13 +13,24 @@
 //! and those that come between others are put in together at the end.
 //!
 //! Inodes are shared between a tree and the trees made from it, so one more layer costs what the layer changes.
+//!
+//! An image may have millions of files: an inode has its first name in it, and a directory lists numbers, by which names are found.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::index::{Attrs, Entry, IndexError, Kind, LayerIndex, MAX_PATH, check_path, join, show, split};
+use crate::index::{
+    Attrs, Entries, Entry, IndexError, Kind, LayerIndex, Listed, MAX_PATH, check_path, join, show, split,
+};
 
+pub use self::inodes::{Children, Listing};
+use self::inodes::{Further, Inodes, MAX_FURTHER, Slot};
+pub use self::name::Name;
+
+mod apply;
+mod inodes;
+mod name;
 #[cfg(test)]
 mod tests;
 
@@ -41,17 +52,11 @@ pub const MAX_UNNAMED: usize = if cfg!(test) { 40_000 } else { 500_000 };
 /// Links that a resolution follows at most (Linux: 40).
 const MAX_LINKS: usize = 40;
 
-/// A name. The first name of an inode is kept once, for its directory and for itself: there may be millions.
-pub type Name = Arc<[u8]>;
-
-/// A name in a directory and the inode that it leads to.
-pub type Child = (Name, Id);
-
 /// What an inode is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// A directory; children sorted by name.
-    Directory(Vec<Child>),
+    /// A directory. What is in it, the tree says: [`Tree::children`].
+    Directory(Listing),
     /// A regular file.
     File {
         /// Number of bytes.
@@ -73,7 +78,7 @@ impl Node {
     /// What an entry makes, if it makes an inode of its own; a hard link and a whiteout come back.
     fn of(kind: Kind) -> Result<Node, Kind> {
         Ok(match kind {
-            Kind::Directory { .. } => Node::Directory(Vec::new()),
+            Kind::Directory { .. } => Node::Directory(Listing::default()),
             Kind::File { size, digest } => Node::File { size, digest },
             Kind::Symlink { target } => Node::Symlink(target),
             Kind::CharDevice { major, minor } => Node::CharDevice(major, minor),
@@ -198,7 +203,8 @@ impl Place {
 /// Layers, merged.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    inodes: Vec<Arc<Inode>>,
+    inodes: Inodes,
+    further: Further,
     layers: u32,
     has_xattrs: bool,
     has_acls: bool,
@@ -206,7 +212,7 @@ pub struct Tree {
     /// made once for all.
     nameless: Vec<Id>,
     /// Names of directories that come before others which are there already. Empty but while a layer is applied.
-    between: HashMap<Id, BTreeMap<Name, Id>>,
+    between: HashMap<Id, BTreeMap<Name, Slot>>,
     /// Directories that were made without an entry.
     unnamed: usize,
 }
@@ -221,15 +227,18 @@ impl Tree {
     /// A root directory (mode 0755, owner 0:0) and nothing in it.
     pub fn new() -> Tree {
         let root = Inode {
-            node: Node::Directory(Vec::new()),
+            node: Node::Directory(Listing::default()),
             attrs: Attrs { mode: 0o755, ..Attrs::default() },
             nlink: 1,
             layer: 0,
             parent: ROOT,
             name: Name::default(),
         };
+        let mut inodes = Inodes::default();
+        inodes.push(root);
         Tree {
-            inodes: vec![Arc::new(root)],
+            inodes,
+            further: Further::default(),
             layers: 0,
             has_xattrs: false,
             has_acls: false,
@@ -261,7 +270,6 @@ impl Tree {
             tree.room_for(1)?;
             let (parent_path, name) = split(&e.path);
             if dir.0 != parent_path {
-                tree.close(dir.1);
                 dir = (parent_path.to_vec(), tree.make_dirs(parent_path, 0)?);
             }
             if e.path.is_empty() || tree.child(dir.1, name).is_some() {
@@ -280,17 +288,9 @@ impl Tree {
             }
         }
         tree.settle();
-        tree.close(dir.1);
-        tree.inodes.shrink_to_fit();
+        tree.inodes.shrink();
         tree.layers = 1;
         Ok(tree)
-    }
-
-    /// Gives back the room that a directory's list has grown for nothing.
-    fn close(&mut self, dir: Id) {
-        if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node {
-            children.shrink_to_fit();
-        }
     }
 
     /// How many layers were applied.
@@ -305,7 +305,7 @@ impl Tree {
 
     /// Whether there is nothing but the root.
     pub fn is_empty(&self) -> bool {
-        self.children(ROOT).is_empty()
+        self.slots(ROOT).is_empty()
     }
 
     /// Whether some inode ever had an extended attribute.
@@ -325,30 +325,39 @@ impl Tree {
 
     /// The inode of a number that this tree gave out.
     pub fn inode(&self, id: Id) -> &Inode {
-        &self.inodes[id as usize]
+        self.inodes.at(id)
     }
 
     /// The inode of any number.
     pub fn get(&self, id: Id) -> Option<&Inode> {
-        self.inodes.get(id as usize).map(|i| &**i)
+        self.inodes.get(id)
     }
 
     /// The children of a directory, sorted by name; none for anything else.
-    pub fn children(&self, id: Id) -> &[Child] {
-        match &self.inodes[id as usize].node {
-            Node::Directory(children) => children,
+    pub fn children(&self, id: Id) -> Children<'_> {
+        Children::new(self, self.slots(id))
+    }
+
+    fn slots(&self, id: Id) -> &[Slot] {
+        match &self.inode(id).node {
+            Node::Directory(children) => children.slots(),
             _ => &[],
         }
     }
 
     /// The child of a directory by name.
     pub fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
-        let children = self.children(dir);
-        match children.binary_search_by(|(n, _)| (**n).cmp(name)) {
-            Ok(at) => Some(children[at].1),
+        let slots = self.slots(dir);
+        match self.find(slots, name) {
+            Ok(at) => Some(self.named(slots[at]).1),
             Err(_) if self.between.is_empty() => None,
-            Err(_) => self.between.get(&dir)?.get(name).copied(),
+            Err(_) => self.between.get(&dir)?.get(name).map(|slot| self.named(*slot).1),
         }
+    }
+
+    /// Where a name stands in a directory's list, or belongs.
+    fn find(&self, slots: &[Slot], name: &[u8]) -> Result<usize, usize> {
+        slots.binary_search_by(|slot| self.named(*slot).0.cmp(name))
     }
 
     /// The path of an inode: of a directory, or of the first name of a file.
@@ -438,114 +447,13 @@ impl Tree {
 
     /// Puts one more layer on top. On an error the tree is not to be used any more.
     pub fn apply(&mut self, layer: &LayerIndex) -> Result<(), TreeError> {
-        let number = self.layers;
-        // What lies below is hidden first: a whiteout never hides what its own layer brings, wherever it stands. Whiteouts of one
-        // directory stand together, and are obeyed together: names that are taken one by one from a long list move all others each time.
-        let mut gone: Option<Gone> = None;
-        for e in layer.entries() {
-            let above = split(&e.path).0;
-            if let Some((_, dir, names)) = gone.take_if(|(path, ..)| path != above) {
-                self.unlink_many(dir, names);
-            }
-            match e.kind {
-                Kind::Whiteout => {
-                    if let Some(id) = self.lower(&e.path)
-                        && id != ROOT
-                    {
-                        let (parent, name) = self.name_of(&e.path, id);
-                        if let Some((_, dir, names)) = gone.take_if(|(_, dir, _)| *dir != parent) {
-                            self.unlink_many(dir, names);
-                        }
-                        gone.get_or_insert_with(|| (above.to_vec(), parent, Vec::new())).2.push(name);
-                    }
-                }
-                Kind::Directory { opaque: true } => {
-                    if let Some(id) = self.lower(&e.path)
-                        && self.inode(id).is_dir()
-                    {
-                        self.unlink_all(id, |_| true);
-                    }
-                }
-                _ => {}
-            }
-        }
-        if let Some((_, dir, names)) = gone {
-            self.unlink_many(dir, names);
-        }
-        // Links to files of the layers below take them as they were before this layer replaced anything.
-        let mut lower_targets: Vec<(usize, Id)> = Vec::new();
-        for (i, e) in layer.entries().iter().enumerate() {
-            if let Kind::HardLink { target } = &e.kind
-                && layer.get(target).is_none()
-            {
-                let found = self
-                    .lower(target)
-                    .ok_or_else(|| TreeError::MissingTarget { link: show(&e.path), target: show(target) })?;
-                if self.inode(found).is_dir() {
-                    return Err(TreeError::DirectoryTarget { link: show(&e.path), target: show(target) });
-                }
-                lower_targets.push((i, found));
-            }
-        }
-        let mut lower_targets = lower_targets.into_iter().peekable();
-        // The directory of the entry before: sorted input makes it the right one most of the time.
-        let mut dir: (Vec<u8>, Id) = (Vec::new(), ROOT);
-        for (i, e) in layer.entries().iter().enumerate() {
-            if matches!(e.kind, Kind::Whiteout) {
-                continue;
-            }
-            if e.path.is_empty() {
-                if !e.is_bare_marker() {
-                    self.set_attrs(ROOT, e, number);
-                }
-                continue;
-            }
-            self.room_for(1)?;
-            let (parent_path, name) = split(&e.path);
-            if dir.0 != parent_path {
-                dir = (parent_path.to_vec(), self.make_dirs(parent_path, number)?);
-            }
-            let parent = dir.1;
-            match &e.kind {
-                Kind::HardLink { target } => {
-                    let id = match lower_targets.next_if(|(n, _)| *n == i) {
-                        Some((_, id)) => id,
-                        None => self.lower(target).ok_or_else(|| TreeError::MissingTarget {
-                            link: show(&e.path),
-                            target: show(target),
-                        })?,
-                    };
-                    if self.child(parent, name) != Some(id) {
-                        self.replaced(parent, name);
-                        self.link_again(parent, name, id);
-                    }
-                }
-                Kind::Directory { .. } => match self.child(parent, name) {
-                    Some(id) if self.inode(id).is_dir() => {
-                        if !e.is_bare_marker() {
-                            self.set_attrs(id, e, number);
-                        }
-                    }
-                    _ => {
-                        let mut attrs = e.attrs.clone();
-                        if e.is_bare_marker() {
-                            attrs.mtime = crate::Time::default();
-                        }
-                        self.replaced(parent, name);
-                        self.create(parent, name, Node::Directory(Vec::new()), attrs, number);
-                    }
-                },
-                kind => {
-                    let Ok(node) = Node::of(kind.clone()) else { continue };
-                    self.replaced(parent, name);
-                    self.create(parent, name, node, e.attrs.clone(), number);
-                }
-            }
-        }
-        self.settle();
-        self.name_the_nameless();
-        self.layers += 1;
-        Ok(())
+        self.apply_passes(&mut Listed::new(layer))
+    }
+
+    /// The same for a layer that is not decoded as a whole: of a million files, it would take as much memory as the tree. The entries
+    /// are gone through from the first on, whatever was taken of them.
+    pub fn apply_encoded<B: AsRef<[u8]>>(&mut self, layer: &mut Entries<B>) -> Result<(), TreeError> {
+        self.apply_passes(layer)
     }
 
     /// The inode that a layer's path names: links of directories on the way are followed, the last is not.
@@ -593,18 +501,19 @@ impl Tree {
         }
         for c in &place.rest {
             let attrs = Attrs { mode: 0o755, ..Attrs::default() };
-            at = self.create(at, c, Node::Directory(Vec::new()), attrs, layer);
+            at = self.create(at, c, Node::Directory(Listing::default()), attrs, layer);
         }
         Ok(at)
     }
 
     fn room_for(&self, more: usize) -> Result<(), TreeError> {
-        if self.inodes.len() + more > MAX_INODES { Err(TreeError::TooMany) } else { Ok(()) }
+        let full = self.inodes.len() + more > MAX_INODES || self.further.len() + more > MAX_FURTHER;
+        if full { Err(TreeError::TooMany) } else { Ok(()) }
     }
 
     fn set_attrs(&mut self, id: Id, e: &Entry, layer: u32) {
         self.note_xattrs(&e.attrs);
-        let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+        let inode = self.inodes.change(id);
         inode.attrs = e.attrs.clone();
         inode.layer = layer;
     }
@@ -612,37 +521,56 @@ impl Tree {
     fn create(&mut self, parent: Id, name: &[u8], node: Node, attrs: Attrs, layer: u32) -> Id {
         self.note_xattrs(&attrs);
         let id = self.inodes.len() as Id;
-        let name = Name::from(name);
-        self.inodes.push(Arc::new(Inode { node, attrs, nlink: 1, layer, parent, name: name.clone() }));
-        self.link(parent, name, id);
+        self.inodes.push(Inode { node, attrs, nlink: 1, layer, parent, name: name.into() });
+        self.link(parent, name, Slot::own(id));
         id
     }
 
     /// Gives a file a further name.
     fn link_again(&mut self, parent: Id, name: &[u8], id: Id) {
-        self.link(parent, name.into(), id);
-        Arc::make_mut(&mut self.inodes[id as usize]).nlink += 1;
+        let slot = self.further.push(name.into(), id);
+        self.link(parent, name, slot);
+        self.inodes.change(id).nlink += 1;
     }
 
     /// Lets a name lead to an inode, whatever it led to before.
-    fn link(&mut self, parent: Id, name: Name, id: Id) {
-        if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[parent as usize]).node {
-            match children.binary_search_by(|(n, _)| n.cmp(&name)) {
-                Ok(at) => children[at] = (name, id),
-                Err(at) if at == children.len() => children.push((name, id)),
-                Err(_) => drop(self.between.entry(parent).or_default().insert(name, id)),
+    fn link(&mut self, parent: Id, name: &[u8], slot: Slot) {
+        // Mostly it is the last one.
+        let at = match self.slots(parent).last().map(|last| self.named(*last).0.cmp(name)) {
+            None | Some(Ordering::Less) => Err(self.slots(parent).len()),
+            Some(_) => self.find(self.slots(parent), name),
+        };
+        if let Node::Directory(children) = &mut self.inodes.change(parent).node {
+            match at {
+                Ok(at) => children.change()[at] = slot,
+                Err(at) if at == children.slots().len() => children.change().push(slot),
+                Err(_) => drop(self.between.entry(parent).or_default().insert(name.into(), slot)),
             }
+        }
+    }
+
+    /// What is in a directory, taken out to be changed.
+    fn take_slots(&mut self, dir: Id) -> Listing {
+        match &mut self.inodes.change(dir).node {
+            Node::Directory(children) => std::mem::take(children),
+            _ => Listing::default(),
+        }
+    }
+
+    fn put_slots(&mut self, dir: Id, slots: Listing) {
+        if let Node::Directory(children) = &mut self.inodes.change(dir).node {
+            *children = slots;
         }
     }
 
     /// Puts the names between others where they belong.
     fn settle(&mut self) {
         for (dir, names) in std::mem::take(&mut self.between) {
-            if let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node {
-                children.extend(names);
-                // Two sorted pieces.
-                children.sort_by(|(a, _), (b, _)| a.cmp(b));
-            }
+            let mut listing = self.take_slots(dir);
+            listing.change().extend(names.into_values());
+            // Two sorted pieces.
+            listing.change().sort_by(|a, b| self.named(*a).0.cmp(self.named(*b).0));
+            self.put_slots(dir, listing);
         }
     }
 
@@ -661,12 +589,17 @@ impl Tree {
 
     /// Takes some names of a directory away.
     fn unlink_all(&mut self, dir: Id, which: impl Fn(&[u8]) -> bool) {
-        let Node::Directory(children) = &mut Arc::make_mut(&mut self.inodes[dir as usize]).node else {
-            return;
-        };
-        let (gone, kept) = std::mem::take(children).into_iter().partition(|(name, _)| which(name));
-        *children = kept;
-        let gone: Vec<Child> = gone;
+        let mut listing = self.take_slots(dir);
+        let mut gone: Vec<(Name, Id)> = Vec::new();
+        listing.change().retain(|slot| {
+            let (name, id) = self.named(*slot);
+            let stays = !which(name);
+            if !stays {
+                gone.push((name.into(), id));
+            }
+            stays
+        });
+        self.put_slots(dir, listing);
         for (name, child) in gone {
             self.forget(child, dir, &name);
         }
@@ -676,13 +609,15 @@ impl Tree {
     fn forget(&mut self, id: Id, parent: Id, name: &[u8]) {
         if self.inode(id).is_dir() {
             let between = self.between.remove(&id).unwrap_or_default();
-            let children: Vec<Child> = self.children(id).iter().cloned().chain(between).collect();
-            for (n, c) in children {
-                self.forget(c, id, &n);
+            let slots: Vec<Slot> = self.slots(id).iter().copied().chain(between.into_values()).collect();
+            for slot in slots {
+                let (name, child) = self.named(slot);
+                let name = Name::from(name);
+                self.forget(child, id, &name);
             }
             return;
         }
-        let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+        let inode = self.inodes.change(id);
         inode.nlink = inode.nlink.saturating_sub(1);
         if inode.nlink > 0 && inode.parent == parent && *inode.name == *name {
             self.nameless.push(id);
@@ -697,16 +632,16 @@ impl Tree {
             if wanted.is_empty() {
                 return;
             }
-            let mut found: Vec<Child> = Vec::new();
-            for (n, c) in self.children(dir) {
-                if self.inode(*c).is_dir() {
-                    todo.push(*c);
-                } else if wanted.remove(c) {
-                    found.push((n.clone(), *c));
+            let mut found: Vec<(Name, Id)> = Vec::new();
+            for (name, child) in self.children(dir) {
+                if self.inode(child).is_dir() {
+                    todo.push(child);
+                } else if wanted.remove(&child) {
+                    found.push((name.into(), child));
                 }
             }
             for (name, id) in found {
-                let inode = Arc::make_mut(&mut self.inodes[id as usize]);
+                let inode = self.inodes.change(id);
                 inode.parent = dir;
                 inode.name = name;
             }
@@ -729,7 +664,7 @@ impl Tree {
                 path.push(b'/');
             }
             path.extend_from_slice(name);
-            self.walk_at(*child, path, visit)?;
+            self.walk_at(child, path, visit)?;
             path.truncate(len);
         }
         Ok(())
@@ -737,14 +672,26 @@ impl Tree {
 
     /// The tree as one layer: what `export` and `squash` need. Sorted, hard links kept.
     pub fn flatten(&self) -> Vec<Entry> {
-        self.flatten_where(|_, _| true)
+        let mut out = Vec::new();
+        let Ok(()) = self.flatten_where::<std::convert::Infallible>(
+            |_, _| true,
+            |e| {
+                out.push(e);
+                Ok(())
+            },
+        );
+        out
     }
 
-    /// [`Tree::flatten`] of the names that are wanted, by path and inode; what lies in a directory that is not wanted is not asked for.
-    pub fn flatten_where(&self, wanted: impl Fn(&[u8], Id) -> bool) -> Vec<Entry> {
-        let mut out = Vec::new();
-        let mut seen: std::collections::HashMap<Id, Vec<u8>> = std::collections::HashMap::new();
-        let done: Result<(), std::convert::Infallible> = self.walk(ROOT, &mut |path, id| {
+    /// Gives the entries of [`Tree::flatten`] that are wanted, by path and inode; what lies in a directory that is not wanted is not asked
+    /// for.
+    pub fn flatten_where<E>(
+        &self,
+        wanted: impl Fn(&[u8], Id) -> bool,
+        mut take: impl FnMut(Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut seen: HashMap<Id, Vec<u8>> = HashMap::new();
+        self.walk(ROOT, &mut |path, id| {
             if !wanted(path, id) {
                 return Ok(Walk::Skip);
             }
@@ -758,16 +705,11 @@ impl Tree {
                     }
                 }
             }
-            out.push(e);
+            take(e)?;
             Ok(Walk::Into)
-        });
-        let Ok(()) = done;
-        out
+        })
     }
 }
-
-/// Names that whiteouts take from a directory: the path by which they name it, the directory, and the names.
-type Gone = (Vec<u8>, Id, Vec<Name>);
 
 /// Told of every name that a walk meets: path and inode.
 pub type Visit<'a, E> = dyn FnMut(&[u8], Id) -> Result<Walk, E> + 'a;

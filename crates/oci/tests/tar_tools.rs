@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use oci::content::{Content, MemoryContent};
-use oci::index::{Attrs, Entry, Kind, LayerIndex};
+use oci::index::{Attrs, Entry, Kind, LayerIndex, Xattrs};
 use oci::tar::{Limits, read_layer, write_layer};
 use oci::{Digest, Time};
 use serde_json::Value;
@@ -32,7 +32,7 @@ fn is_gnu_tar() -> bool {
 }
 
 fn attrs(mode: u32, secs: i64) -> Attrs {
-    Attrs { mode, uid: 0, gid: 0, mtime: Time::from_secs(secs), xattrs: Vec::new() }
+    Attrs { mode, uid: 0, gid: 0, mtime: Time::from_secs(secs), xattrs: Xattrs::new() }
 }
 
 /// Files, directories and links with names of all kinds; `hard` adds what an ordinary user cannot extract.
@@ -67,7 +67,8 @@ fn sample(hard: bool) -> (LayerIndex, MemoryContent) {
         odd.xattrs = vec![
             (b"security.capability".to_vec(), b"\x01\0\0\x02\n\0=\xff".to_vec()),
             (b"user.k".to_vec(), b"v".to_vec()),
-        ];
+        ]
+        .into();
         add(b"odd", Kind::CharDevice { major: 259, minor: 0xfffff }, odd);
         add(b"disk", Kind::BlockDevice { major: 8, minor: 1 }, attrs(0o660, 1));
         add(b"", Kind::Directory { opaque: false }, attrs(0o755, 3));
@@ -162,7 +163,7 @@ fn gnu_tar_extracts_what_was_written() {
         if !meta.is_symlink() {
             assert_eq!(meta.permissions().mode() & 0o7777, e.attrs.mode, "{path:?}");
         }
-        assert_eq!(meta.mtime(), e.attrs.mtime.secs, "{path:?}");
+        assert_eq!(meta.mtime(), { e.attrs.mtime.secs }, "{path:?}");
     }
 }
 

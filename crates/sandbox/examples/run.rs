@@ -47,7 +47,7 @@ fn scan(root: &Path, dir: &Path, host: &mut Host, entries: &mut Vec<Entry>) -> i
             uid: meta.uid(),
             gid: meta.gid(),
             mtime: Time { secs: meta.mtime(), nanos: meta.mtime_nsec() as u32 },
-            xattrs: Vec::new(),
+            xattrs: oci::index::Xattrs::new(),
         };
         let name = path.strip_prefix(root).map_err(io::Error::other)?;
         entries.push(Entry { path: name.as_os_str().as_bytes().to_vec(), kind, attrs });

@@ -16,6 +16,7 @@ mod files;
 mod fuse;
 mod ids;
 mod init;
+mod memory;
 mod mounted;
 mod plan;
 mod run;
@@ -34,6 +35,7 @@ pub use files::{FilesError, is_plain, write_layer, write_tree};
 #[cfg(feature = "fuzz")]
 pub use fuse::played::Played;
 pub use ids::Ids;
+pub use memory::{give_back, share_heap};
 pub use mounted::Mounted;
 pub use run::{Exit, Handle, Outcome, Running, Stats, spawn};
 pub use seen::{Bits, Seen};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oci::tree::{Child, Id, Node};
+use oci::tree::{Children, Id, Name, Node};
 use oci::{Content, Time, Tree};
 
 use crate::ids::Ids;
@@ -35,6 +35,36 @@ pub(crate) struct Attr {
     pub(crate) rdev: (u32, u32),
 }
 
+/// What a directory shows: names, sorted, with the inodes that they lead to.
+#[derive(Debug, Clone)]
+pub(crate) enum Names<'v> {
+    /// What the tree says.
+    Tree(Children<'v>),
+    /// That and stubs.
+    Merged(&'v [(Name, Id)]),
+}
+
+impl<'v> Names<'v> {
+    /// Name and inode by their place in the list.
+    pub(crate) fn get(&self, n: usize) -> Option<(&'v [u8], Id)> {
+        match self {
+            Names::Tree(children) => children.get(n),
+            Names::Merged(names) => names.get(n).map(|(name, id)| (&**name, *id)),
+        }
+    }
+}
+
+impl<'v> Iterator for Names<'v> {
+    type Item = (&'v [u8], Id);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Names::Tree(children) => children.next(),
+            Names::Merged(names) => names.split_off_first().map(|(name, id)| (&**name, *id)),
+        }
+    }
+}
+
 /// A tree with stubs, and the inode that is its root.
 pub(crate) struct View {
     tree: Arc<Tree>,
@@ -42,7 +72,7 @@ pub(crate) struct View {
     root: Id,
     stubs: Vec<Stub>,
     /// Directories that show something else than the tree says, by inode.
-    merged: Vec<(Id, Vec<Child>)>,
+    merged: Vec<(Id, Vec<(Name, Id)>)>,
     /// Inodes that decided where mounts lie: the step has learned of them before it starts.
     decided: Vec<Id>,
 }
@@ -129,23 +159,31 @@ impl View {
     }
 
     /// Names in a directory, sorted; none for anything else.
-    pub(crate) fn children(&self, dir: Id) -> &[Child] {
-        match self.merged.binary_search_by_key(&dir, |(id, _)| *id) {
-            Ok(at) => &self.merged[at].1,
-            Err(_) if self.is_real(dir) => self.tree.children(dir),
-            Err(_) => &[],
+    pub(crate) fn children(&self, dir: Id) -> Names<'_> {
+        match self.merged_names(dir) {
+            Some(names) => Names::Merged(names),
+            None if self.is_real(dir) => Names::Tree(self.tree.children(dir)),
+            None => Names::Merged(&[]),
         }
+    }
+
+    fn merged_names(&self, dir: Id) -> Option<&[(Name, Id)]> {
+        let at = self.merged.binary_search_by_key(&dir, |(id, _)| *id).ok()?;
+        Some(&self.merged[at].1)
     }
 
     /// The inode of a name in a directory.
     pub(crate) fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
-        let children = self.children(dir);
-        children.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|at| children[at].1)
+        match self.merged_names(dir) {
+            Some(names) => names.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|at| names[at].1),
+            None if self.is_real(dir) => self.tree.child(dir, name),
+            None => None,
+        }
     }
 
     /// Adds a stub; `dir` must be a directory that lacks the name.
     pub(crate) fn add_stub(&mut self, dir: Id, name: &[u8], stub: Stub) -> Id {
-        let mut children = self.children(dir).to_vec();
+        let mut children: Vec<(Name, Id)> = self.children(dir).map(|(name, id)| (name.into(), id)).collect();
         let id = self.push(stub);
         let at = children.partition_point(|(n, _)| **n < *name);
         children.insert(at, (name.into(), id));
@@ -216,7 +254,7 @@ pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use oci::content::MemoryContent;
-    use oci::index::Attrs;
+    use oci::index::{Attrs, Xattrs};
     use oci::tree::ROOT;
     use oci::{Digest, Entry, Kind, LayerIndex};
 
@@ -229,7 +267,7 @@ mod tests {
                 uid: 3,
                 gid: 4,
                 mtime: Time { secs: 9, nanos: 1 },
-                xattrs: Vec::new(),
+                xattrs: Xattrs::new(),
             },
         };
         let layer = LayerIndex::from_entries(vec![
@@ -253,7 +291,7 @@ mod tests {
         let mut v = view("");
         let m = v.add_stub(ROOT, b"m", Stub::Directory);
         let n = v.add_stub(m, b"n", Stub::File);
-        let names: Vec<&[u8]> = v.children(ROOT).iter().map(|(n, _)| &**n).collect();
+        let names: Vec<&[u8]> = v.children(ROOT).map(|(n, _)| n).collect();
         assert_eq!(names, [&b"a"[..], b"m", b"z"]);
         assert_eq!((v.child(ROOT, b"m"), v.child(m, b"n")), (Some(m), Some(n)));
         assert!(!v.is_real(m) && v.knows(n) && !v.knows(n + 1));

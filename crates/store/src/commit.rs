@@ -177,18 +177,22 @@ fn commit(core: &Core, group: &[Pending]) -> Result<()> {
             tags.add(core, tag, paths::tag(&tag.name), |old: Tag| Tag { set: tag.set, ..old } == *tag)?;
         }
     }
-    let owned = collected().flat_map(|c| &c.owned).filter_map(|key| core.staged_name(key).transpose());
-    let mut staged = owned.collect::<Result<Vec<String>>>()?;
-    staged.extend(images.written.iter().chain(&tags.written).map(|(from, _)| from.clone()));
-    match staged.len() {
-        ..=FEW => staged.iter().try_for_each(|name| core.root.sync_file(name))?,
+    let documents = images.written.iter().chain(&tags.written);
+    match collected().map(|c| c.owned.len()).sum::<usize>() + documents.clone().count() {
+        ..=FEW => {
+            let owned = collected().flat_map(|c| &c.owned);
+            for name in owned.filter_map(|slot| core.staged_name(*slot).transpose()) {
+                core.root.sync_file(&name?)?;
+            }
+            documents.into_iter().try_for_each(|(name, _)| core.root.sync_file(name))?;
+        }
         _ => core.root.sync_all()?,
     }
     for layers in [false, true] {
         let mut dirs = BTreeSet::new();
         for c in collected() {
-            for key in c.owned.iter().filter(|key| (key.kind == Kind::Layer) == layers) {
-                if core.place(key)? {
+            for slot in c.owned.iter().filter(|slot| (core.staged.kind(**slot) == Kind::Layer) == layers) {
+                if core.place(*slot)? {
                     dirs.insert(Dir::AllObjects);
                 }
             }

@@ -9,7 +9,8 @@ use std::io::Read;
 use std::sync::Arc;
 
 use oci::index::{Entries, IndexError};
-use oci::{Digest, Entry, LayerIndex};
+use oci::tree::TreeError;
+use oci::{Digest, Entry, LayerIndex, Tree};
 
 use crate::Store;
 use crate::core::Core;
@@ -19,6 +20,9 @@ use crate::sys::lock;
 
 /// Encoded size of the layers kept in memory, in bytes. Decoded they take about three times that.
 const CACHE: u64 = 64 << 20;
+
+/// Layers of more encoded bytes than this are not decoded only to be put on a tree.
+const KEPT: u64 = 4 << 20;
 
 /// Where a tar of a layer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +138,13 @@ impl Iterator for LayerEntries {
     }
 }
 
+impl LayerEntries {
+    /// The same entries for those who go through them several times.
+    pub fn encoded(&mut self) -> &mut Entries<Vec<u8>> {
+        &mut self.entries
+    }
+}
+
 fn unreadable(core: &Core, id: &Digest, e: &IndexError) -> StoreError {
     damaged(core, id, format!("cannot be read: {e}"))
 }
@@ -150,10 +161,7 @@ impl Store {
             return Ok(layer);
         }
         let LayerEntries { entries, .. } = self.layer_entries(id)?;
-        let size = entries.size();
-        let layer = Arc::new(LayerIndex::from_encoded(entries).map_err(|e| unreadable(core, id, &e))?);
-        lock(&core.layers).put(*id, layer.clone(), size, CACHE);
-        Ok(layer)
+        self.decoded(id, entries)
     }
 
     /// The entries of a layer, each wanted once: the layer is not decoded as a whole, nor kept.
@@ -164,6 +172,32 @@ impl Store {
             return Err(damaged(self.core(), id, format!("holds the layer {found}")));
         }
         Ok(LayerEntries { store: self.clone(), id: *id, entries })
+    }
+
+    /// Puts a layer on a tree. A large one is not decoded as a whole, nor kept: it takes as much memory as what it makes of the tree.
+    pub fn apply_layer(&self, tree: &mut Tree, id: &Digest) -> Result<std::result::Result<(), TreeError>> {
+        let core = self.core();
+        let known = lock(&core.layers).get(id);
+        if let Some(layer) = known {
+            return Ok(tree.apply(&layer));
+        }
+        let LayerEntries { mut entries, .. } = self.layer_entries(id)?;
+        if entries.size() <= KEPT {
+            return Ok(tree.apply(&*self.decoded(id, entries)?));
+        }
+        match tree.apply_encoded(&mut entries) {
+            Err(TreeError::Entry(e @ IndexError::Damaged(_))) => Err(unreadable(core, id, &e)),
+            applied => Ok(applied),
+        }
+    }
+
+    /// Decodes a layer, and keeps it.
+    fn decoded(&self, id: &Digest, entries: Entries<Vec<u8>>) -> Result<Arc<LayerIndex>> {
+        let core = self.core();
+        let size = entries.size();
+        let layer = Arc::new(LayerIndex::from_encoded(entries).map_err(|e| unreadable(core, id, &e))?);
+        lock(&core.layers).put(*id, layer.clone(), size, CACHE);
+        Ok(layer)
     }
 
     pub(crate) fn read_layer(&self, id: &Digest) -> Result<Vec<u8>> {

@@ -50,7 +50,7 @@ impl Session {
             sweeper.remove(dead);
         }
         let now = Time::now();
-        let dir = format!("{TMP}/{}-{}{:09}", std::process::id(), now.secs, now.nanos);
+        let dir = format!("{TMP}/{}-{}{:09}", std::process::id(), { now.secs }, { now.nanos });
         if !root.make_dir(&dir)? {
             let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
             return Err(StoreError::io("make", root.join(&dir), source));
@@ -63,10 +63,10 @@ impl Session {
         for i in 0..SPREAD {
             root.make_dir(&format!("{dir}/staged/{i:x}"))?;
         }
-        Ok(Session { root: root.clone(), dir, next: AtomicU64::new(0), _lock: file })
+        Ok(Session { root: root.clone(), dir, next: AtomicU64::new(1), _lock: file })
     }
 
-    /// A number for a new staged file.
+    /// A number for a new staged file; none is 0.
     pub(crate) fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use oci::content::MemoryContent;
-use oci::index::Attrs;
+use oci::index::{Attrs, Xattrs};
 use oci::{Digest, Entry, Kind, LayerIndex, Tree};
 use sandbox::Played;
 
@@ -25,7 +25,7 @@ fn tree() -> (Arc<Tree>, Arc<MemoryContent>) {
         kind,
         attrs: Attrs {
             mode: 0o755,
-            xattrs: if path.len() == 1 { xattrs.clone() } else { Vec::new() },
+            xattrs: if path.len() == 1 { xattrs.clone().into() } else { Xattrs::new() },
             ..Attrs::default()
         },
     };

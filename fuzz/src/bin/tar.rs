@@ -4,7 +4,10 @@
 
 #![no_main]
 
+use std::convert::Infallible;
+
 use oci::content::MemoryContent;
+use oci::index::EncodedLayer;
 use oci::tar::{BLOCK, Limits, read_layer, write_layer};
 
 fn with_checksums(bytes: &[u8]) -> Vec<u8> {
@@ -29,7 +32,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     // Times lose their fractions on the way, and nothing else; after that, nothing changes any more.
     let read = read_layer(tar.as_slice(), &mut content, &Limits::default()).expect("our own tar is read");
-    assert!(read.same_but_times(&index));
+    let entries = index.entries().iter().cloned().map(Ok::<_, Infallible>);
+    assert_eq!(EncodedLayer::from(&read).same_but_times(entries), Ok(true));
     let mut again = Vec::new();
     write_layer(&read, &content, &mut again).expect("what was read can be written");
     assert_eq!(again, tar);

@@ -206,8 +206,8 @@ fn made_by_scripts(facts: &Facts, step: &Step, tree: &Tree, packages: &BTreeSet<
         return Vec::new();
     }
     let Some(id) = tree.lookup(b"var/lib/dpkg/info") else { return Vec::new() };
-    for (_, file) in tree.children(id).iter().filter(|(n, _)| n.ends_with(b".list")) {
-        let Node::File { digest, .. } = &tree.inode(*file).node else { continue };
+    for (_, file) in tree.children(id).filter(|(n, _)| n.ends_with(b".list")) {
+        let Node::File { digest, .. } = &tree.inode(file).node else { continue };
         // A list that cannot be read may have any of them.
         let Ok(list) = facts.content.read_all(digest, MAX_STATUS) else { return Vec::new() };
         for line in list.split(|c| *c == b'\n') {

@@ -132,9 +132,9 @@ pub(super) fn live_bytes(tree: &Tree) -> u64 {
     let mut todo = vec![ROOT];
     while let Some(dir) = todo.pop() {
         for (_, id) in tree.children(dir) {
-            match &tree.inode(*id).node {
-                Node::Directory(_) => todo.push(*id),
-                node if seen.insert(*id) => sum += size(node).unwrap_or(0),
+            match &tree.inode(id).node {
+                Node::Directory(_) => todo.push(id),
+                node if seen.insert(id) => sum += size(node).unwrap_or(0),
                 _ => {}
             }
         }
@@ -228,7 +228,7 @@ impl Walker<'_> {
             layer_to: layer.filter(|_| !first),
         });
         for (name, child) in tree.children(id) {
-            self.one(&join(path, name), tree, *child, change);
+            self.one(&join(path, name), tree, child, change);
         }
     }
 
@@ -248,20 +248,20 @@ impl Walker<'_> {
                 layer_to: Some(j.layer),
             });
         }
-        let (mut left, mut right) = (a.children(x).iter().peekable(), b.children(y).iter().peekable());
+        let (mut left, mut right) = (a.children(x).peekable(), b.children(y).peekable());
         loop {
             let order = match (left.peek(), right.peek()) {
                 (None, None) => return,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(l), Some(r)) => l.0.cmp(&r.0),
+                (Some(l), Some(r)) => l.0.cmp(r.0),
             };
             let l = if order.is_le() { left.next() } else { None };
             let r = if order.is_ge() { right.next() } else { None };
             match (l, r) {
-                (Some((name, l)), Some((_, r))) => self.both(&join(path, name), *l, *r),
-                (Some((name, l)), None) => self.one(&join(path, name), a, *l, Change::Removed),
-                (None, Some((name, r))) => self.one(&join(path, name), b, *r, Change::Added),
+                (Some((name, l)), Some((_, r))) => self.both(&join(path, name), l, r),
+                (Some((name, l)), None) => self.one(&join(path, name), a, l, Change::Removed),
+                (None, Some((name, r))) => self.one(&join(path, name), b, r, Change::Added),
                 (None, None) => return,
             }
         }
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(with(&|e| e.attrs.gid = 1), [row("/f", Change::Metadata, "group")]);
         assert_eq!(with(&|e| e.attrs.mtime = Time::from_secs(9)), [row("/f", Change::Metadata, "mtime")]);
         assert_eq!(
-            with(&|e| e.attrs.xattrs = vec![(b"user.a".to_vec(), b"1".to_vec())]),
+            with(&|e| e.attrs.xattrs = vec![(b"user.a".to_vec(), b"1".to_vec())].into()),
             [row("/f", Change::Metadata, "xattr user.a")]
         );
         assert_eq!(with(&|e| *e = file("f", "y")), [row("/f", Change::Changed, "content")]);

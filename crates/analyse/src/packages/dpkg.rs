@@ -67,12 +67,12 @@ pub(super) fn find(files: Files<'_>, out: &mut Installed) {
     let Some(dir) = files.directory(b"var/lib/dpkg/status.d") else { return };
     for (name, id) in files.tree.children(dir) {
         // Beside the paragraphs lie lists of checksums.
-        if name.ends_with(b".md5sums") || files.tree.inode(*id).is_dir() {
+        if name.ends_with(b".md5sums") || files.tree.inode(id).is_dir() {
             continue;
         }
-        match files.read(*id, MAX_METADATA) {
+        match files.read(id, MAX_METADATA) {
             Ok(bytes) => take(&String::from_utf8_lossy(&bytes), out),
-            Err(why) => out.problem(&files.tree.path(*id), why),
+            Err(why) => out.problem(&files.tree.path(id), why),
         }
     }
 }

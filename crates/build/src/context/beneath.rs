@@ -65,7 +65,7 @@ impl Root {
 
     /// The attributes of something that need not be readable.
     pub(super) fn xattrs(&self, path: &[u8]) -> Xattrs {
-        let Ok(file) = self.dir.beneath(path, OFlags::PATH) else { return Vec::new() };
+        let Ok(file) = self.dir.beneath(path, OFlags::PATH) else { return Xattrs::new() };
         let through = format!("/proc/self/fd/{}", file.as_raw_fd());
         kept_xattrs(|name, value| rustix::fs::getxattr(&*through, name, value))
     }
@@ -86,5 +86,5 @@ fn kept_xattrs(get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>) -> Xattrs
         }
     }
     out.sort();
-    out
+    out.into()
 }

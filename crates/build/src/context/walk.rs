@@ -30,25 +30,96 @@ const MAX_THREADS: usize = 8;
 /// Links that lead to what is wanted are followed so often.
 const MAX_LINKS: usize = 40;
 
+/// Something of a context. Most are files, of which there may be a million.
 pub(super) struct Found {
-    pub(super) path: Vec<u8>,
+    pub(super) path: Box<[u8]>,
     pub(super) identity: Identity,
     /// Permission bits.
     pub(super) mode: u32,
-    pub(super) mtime: Time,
     /// It has other names.
     pub(super) linked: bool,
     pub(super) kind: FoundKind,
-    /// Of a directory, if it has any.
-    pub(super) xattrs: Option<Box<Xattrs>>,
+    /// What few have.
+    rare: Option<Box<Rare>>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FoundKind {
     Dir,
     File,
     Socket,
-    /// Boxed: most are files, of which there may be a million.
-    Other(Box<Kind>),
+    /// What [`Found::other`] says.
+    Other,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// Where [`Identity::mtime`] cannot hold it.
+    mtime: Option<Time>,
+    /// Of what is neither directory nor file.
+    kind: Option<Kind>,
+    /// Of a directory.
+    xattrs: Xattrs,
+}
+
+impl Found {
+    /// Last modification.
+    pub(super) fn mtime(&self) -> Time {
+        self.rare.as_ref().and_then(|rare| rare.mtime).unwrap_or_else(|| time(self.identity.mtime))
+    }
+
+    /// What it is, if it is neither directory nor file nor socket.
+    pub(super) fn other(&self) -> Option<&Kind> {
+        self.rare.as_ref()?.kind.as_ref()
+    }
+
+    /// The extended attributes of a directory.
+    pub(super) fn xattrs(&self) -> Xattrs {
+        self.rare.as_ref().map_or_else(Xattrs::new, |rare| rare.xattrs.clone())
+    }
+}
+
+/// The time that so many nanoseconds are.
+fn time(nanos: i64) -> Time {
+    Time { secs: nanos.div_euclid(1_000_000_000), nanos: nanos.rem_euclid(1_000_000_000) as u32 }
+}
+
+/// A list that grows without being copied, and whose memory is given back while it is taken apart.
+pub(super) struct Pieces<T>(Vec<Vec<T>>);
+
+/// Items of a piece: so many that it comes from the kernel and goes back to it.
+const PIECE: usize = 16 << 10;
+
+impl<T> Default for Pieces<T> {
+    fn default() -> Pieces<T> {
+        Pieces(Vec::new())
+    }
+}
+
+impl<T> Pieces<T> {
+    fn push(&mut self, item: T) {
+        match self.0.last_mut().filter(|last| last.len() < PIECE) {
+            Some(last) => last.push(item),
+            None => {
+                let mut piece = Vec::with_capacity(if self.0.is_empty() { 4 } else { PIECE });
+                piece.push(item);
+                self.0.push(piece);
+            }
+        }
+    }
+
+    fn append(&mut self, other: &mut Pieces<T>) {
+        self.0.append(&mut other.0);
+    }
+
+    /// All as one list, in any order.
+    fn into_vec(mut self) -> Vec<T> {
+        let mut out = Vec::with_capacity(self.0.iter().map(Vec::len).sum());
+        while let Some(mut piece) = self.0.pop() {
+            out.append(&mut piece);
+        }
+        out
+    }
 }
 
 /// Whether and how a path is wanted.
@@ -93,7 +164,7 @@ struct Todo {
 /// What one thread found.
 #[derive(Default)]
 struct Part {
-    found: Vec<Found>,
+    found: Pieces<Found>,
     /// Excluded directories, which are kept if something in them is.
     excluded: Vec<Found>,
     /// What links make wanted.
@@ -128,10 +199,11 @@ pub(super) fn walk(
     }
     let mut found = Vec::new();
     for _ in 0..MAX_LINKS {
-        let part = Walker { root, patterns: &patterns, ignore, cancel }.walk()?;
-        found = part.found;
+        drop(found);
+        let more;
+        (found, more) = Walker { root, patterns: &patterns, ignore, cancel }.walk()?;
         let before = patterns.len();
-        patterns.extend(part.patterns);
+        patterns.extend(more);
         if patterns.len() == before {
             break;
         }
@@ -140,7 +212,8 @@ pub(super) fn walk(
 }
 
 impl Walker<'_> {
-    fn walk(&self) -> Result<Part, ContextError> {
+    /// What is found, and what links make wanted.
+    fn walk(&self) -> Result<(Vec<Found>, Vec<Vec<String>>), ContextError> {
         let mut part = Part::default();
         let all = self.patterns.iter().any(Vec::is_empty);
         let mut waiting =
@@ -153,21 +226,22 @@ impl Walker<'_> {
         if !waiting.is_empty() {
             self.share(waiting, &mut part)?;
         }
-        part.found.sort_unstable_by(|a, b| compare(&a.path, &b.path));
+        let mut found = part.found.into_vec();
+        found.sort_unstable_by(|a, b| compare(&a.path, &b.path));
         let kept: Vec<Found> = part
             .excluded
             .drain(..)
             .filter(|dir| {
                 let below = [&dir.path[..], b"/"].concat();
-                let at = part.found.partition_point(|f| compare(&f.path, &below).is_lt());
-                part.found.get(at).is_some_and(|f| f.path.starts_with(&below))
+                let at = found.partition_point(|f| compare(&f.path, &below).is_lt());
+                found.get(at).is_some_and(|f| f.path.starts_with(&below))
             })
             .collect();
         if !kept.is_empty() {
-            part.found.extend(kept);
-            part.found.sort_unstable_by(|a, b| compare(&a.path, &b.path));
+            found.extend(kept);
+            found.sort_unstable_by(|a, b| compare(&a.path, &b.path));
         }
-        Ok(part)
+        Ok((found, part.patterns))
     }
 
     /// Lists the rest with several threads.
@@ -230,7 +304,10 @@ impl Walker<'_> {
         }
         let dir = self.root.dir(&todo.rel)?;
         if let Some((mut found, excluded)) = todo.itself.take() {
-            found.xattrs = Some(xattrs_of(&dir)).filter(|x| !x.is_empty()).map(Box::new);
+            let xattrs = xattrs_of(&dir);
+            if !xattrs.is_empty() {
+                found.rare.get_or_insert_default().xattrs = xattrs;
+            }
             if excluded { part.excluded.push(found) } else { part.found.push(found) }
         }
         let read = |source: rustix::io::Errno| ContextError::Read {
@@ -281,7 +358,7 @@ impl Walker<'_> {
             return Ok(());
         }
         let deeper = |path: Vec<u8>, excluded| {
-            let itself = Some((found(path.clone(), &stat, FoundKind::Dir), excluded));
+            let itself = Some((found(&path, &stat, FoundKind::Dir, None), excluded));
             Todo { rel: path, matched, all: want == Want::Yes, itself }
         };
         if ignored {
@@ -291,32 +368,32 @@ impl Walker<'_> {
             return Ok(());
         }
         let device = || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-        let kind = match file_type {
+        let (kind, other) = match file_type {
             FileType::Directory => {
                 new.push(deeper(path, false));
                 return Ok(());
             }
-            FileType::RegularFile => FoundKind::File,
-            FileType::Socket => FoundKind::Socket,
+            FileType::RegularFile => (FoundKind::File, None),
+            FileType::Socket => (FoundKind::Socket, None),
             FileType::Symlink => {
                 let target =
                     rustix::fs::readlinkat(dir.as_fd(), name, Vec::new()).map_err(|e| read(&path, e))?;
                 let target = target.into_bytes();
                 self.follow(&path, &target, part);
-                FoundKind::Other(Box::new(Kind::Symlink { target }))
+                (FoundKind::Other, Some(Kind::Symlink { target }))
             }
-            FileType::Fifo => FoundKind::Other(Box::new(Kind::Fifo)),
+            FileType::Fifo => (FoundKind::Other, Some(Kind::Fifo)),
             FileType::CharacterDevice => {
                 let (major, minor) = device();
-                FoundKind::Other(Box::new(Kind::CharDevice { major, minor }))
+                (FoundKind::Other, Some(Kind::CharDevice { major, minor }))
             }
             FileType::BlockDevice => {
                 let (major, minor) = device();
-                FoundKind::Other(Box::new(Kind::BlockDevice { major, minor }))
+                (FoundKind::Other, Some(Kind::BlockDevice { major, minor }))
             }
             FileType::Unknown => return Err(read(&path, rustix::io::Errno::NOTSUP)),
         };
-        part.found.push(found(path, &stat, kind));
+        part.found.push(found(&path, &stat, kind, other));
         Ok(())
     }
 
@@ -340,16 +417,13 @@ impl Walker<'_> {
     }
 }
 
-fn found(path: Vec<u8>, stat: &Stat, kind: FoundKind) -> Found {
-    Found {
-        path,
-        identity: identity(stat),
-        mode: stat.st_mode & 0o7777,
-        mtime: Time { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
-        linked: stat.st_nlink > 1,
-        kind,
-        xattrs: None,
-    }
+fn found(path: &[u8], stat: &Stat, kind: FoundKind, other: Option<Kind>) -> Found {
+    let identity = identity(stat);
+    let exact = Time { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+    let mtime = (time(identity.mtime) != exact).then_some(exact);
+    let rare = (mtime.is_some() || other.is_some())
+        .then(|| Box::new(Rare { mtime, kind: other, xattrs: Xattrs::new() }));
+    Found { path: path.into(), identity, mode: stat.st_mode & 0o7777, linked: stat.st_nlink > 1, kind, rare }
 }
 
 /// What a file is known by.

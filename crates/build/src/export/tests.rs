@@ -45,7 +45,8 @@ fn a_tree_becomes_a_directory_and_the_directory_is_the_tree() {
     for (i, e) in rows.iter_mut().enumerate() {
         e.attrs.mtime = Time { secs: 1_000_000 + i as i64, nanos: 123_456_789 };
     }
-    rows[1].attrs.xattrs = vec![(b"security.capability".to_vec(), [&[1, 0, 0, 2][..], &[0; 16]].concat())];
+    rows[1].attrs.xattrs =
+        vec![(b"security.capability".to_vec(), [&[1, 0, 0, 2][..], &[0; 16]].concat())].into();
     let t = tree_of(rows);
     let dir = tempfile::tempdir().unwrap();
     write(&t, dir.path());

@@ -55,7 +55,7 @@ fn tar(entries: &[(&str, Kind)], content: &MemoryContent) -> Vec<u8> {
             uid: 1000 + n as u32,
             gid: 5,
             mtime: Time::from_secs(1_600_000_000 + n as i64),
-            xattrs,
+            xattrs: xattrs.into(),
         };
         Entry { path: path.as_bytes().to_vec(), kind: kind.clone(), attrs }
     };

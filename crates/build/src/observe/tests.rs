@@ -109,9 +109,9 @@ fn which_names_are_one_file_counts() {
 
 #[test]
 fn obeying_access_control_lists_is_a_fact_about_the_view() {
-    let with = |xattrs| {
+    let with = |xattrs: Vec<_>| {
         let mut e = file("a", "x");
-        e.attrs.xattrs = xattrs;
+        e.attrs.xattrs = xattrs.into();
         tree(vec![file("b", ""), e])
     };
     let plain = with(vec![(b"user.x".to_vec(), vec![])]);

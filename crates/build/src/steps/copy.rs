@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oci::index::{Attrs, show};
+use oci::index::{Attrs, EncodedLayer, show};
 use oci::tree::{Id, Node};
 use oci::{Content, Digest, Entry, Hasher, Kind, LayerIndex, Time, Tree};
 use serde_json::{Map, json};
@@ -151,25 +151,25 @@ impl<'p> PreparedCopy<'p> {
         let image = (!parent.layers().is_empty() && !linked).then_some(&*tree);
         let chown = owner(solver, self.copy.chown.as_deref().unwrap_or(""), image)?;
         let dest = if linked { Tree::new() } else { Tree::clone(&tree) };
+        drop(tree);
         let taken = self.batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let batch = taken.unwrap_or_else(|| solver.store.batch());
         let specs: Vec<Spec> = self.opened.iter().map(|o| spec_of(self.copy, o, chown, now)).collect();
-        let mut work: Option<Work<'_>> = None;
-        for (o, spec) in self.opened.iter().zip(&specs) {
-            let mut w = match work.take() {
-                None => Work::new(dest.clone(), spec),
-                Some(w) => w.with_spec(spec),
-            };
+        let mut layer: Option<EncodedLayer> = None;
+        let none = Spec::default();
+        let mut work = Work::new(dest, &none);
+        for (n, (o, spec)) in self.opened.iter().zip(&specs).enumerate() {
+            work = work.with_spec(spec);
             let source = Source { tree: &o.tree, path: o.path };
             let selection = select(&source, spec)?;
             let mut unpack = |tree: &Tree, id: Id, name: &[u8]| unpack(solver, o, tree, id, name, &batch);
-            w.copy(&source, &selection, &mut unpack)?;
-            work = Some(w);
+            if n + 1 == specs.len() {
+                layer = Some(work.finish_with(&source, &selection, &mut unpack)?);
+                break;
+            }
+            work.copy(&source, &selection, &mut unpack)?;
         }
-        let layer = match work {
-            Some(w) => w.finish()?,
-            None => LayerIndex::default(),
-        };
+        let layer = layer.unwrap_or_else(|| (&LayerIndex::default()).into());
         // All sources that are in a context are in the same one.
         if !solver.dry
             && let Some(c) = self.opened.iter().find_map(|o| o.context.as_ref())

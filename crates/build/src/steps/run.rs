@@ -327,7 +327,7 @@ impl<'p> PreparedRun<'p> {
         }
         let observations = self.observations(solver, &tree, &seen, who, &layer);
         drop((loan, scratch));
-        Ok(Ran { layer, batch, log: log.into_bytes(), observations })
+        Ok(Ran { layer: (&layer).into(), batch, log: log.into_bytes(), observations })
     }
 
     /// Where a record of this step on `parent` belongs: its chain, and the files of the bind mounts if there are any.

@@ -16,7 +16,7 @@ use super::BLOCK;
 use super::write::{LayerWriter, WriteError, WriteOptions};
 use crate::content::Content;
 use crate::digest::{Digest, Hasher, Hashing};
-use crate::index::{Kind, LayerIndex, put_entry};
+use crate::index::{Entries, IndexError, Kind, LayerIndex, Listed, Passes, put_entry};
 
 const MAGIC: &[u8] = b"layercake-tar-2\n";
 
@@ -44,27 +44,30 @@ pub struct Digested {
 }
 
 /// Where marks of a layer lie: the number of entries before each, and its name.
-fn places(index: &LayerIndex, step: u64) -> Vec<(usize, Digest)> {
+fn places(layer: &mut impl Passes, step: u64) -> Result<Vec<(usize, Digest)>, IndexError> {
     let mut out = Vec::new();
     let mut names = Hasher::new();
     names.update(MAGIC);
     let (mut passed, mut next) = (0u64, step);
-    let (mut bytes, mut before) = (Vec::new(), &[][..]);
-    for (n, e) in index.entries().iter().enumerate() {
+    let (mut bytes, mut before, mut n) = (Vec::new(), Vec::new(), 0);
+    layer.restart();
+    while let Some(e) = layer.next()? {
         bytes.clear();
-        put_entry(&mut bytes, before, e);
+        put_entry(&mut bytes, &before, e);
         names.update(&bytes);
-        before = &e.path;
+        before.clear();
+        before.extend_from_slice(&e.path);
+        n += 1;
         passed += BLOCK as u64;
         if let Kind::File { size, .. } = e.kind {
             passed = passed.saturating_add(size);
         }
         if passed >= next {
-            out.push((n + 1, names.clone().finish()));
+            out.push((n, names.clone().finish()));
             next = passed.saturating_add(step.max(passed / 32));
         }
     }
-    out
+    Ok(out)
 }
 
 /// The digest of the tar that [`write::write_layer`] makes of a layer. `known` is asked for the state of a mark by its name, the last
@@ -74,16 +77,25 @@ pub fn digest_layer(
     content: &dyn Content,
     known: &mut dyn FnMut(&Digest) -> Option<Vec<u8>>,
 ) -> Result<Digested, WriteError> {
-    digest_in_steps(index, content, known, STEP)
+    digest_in_steps(&mut Listed::new(index), content, known, STEP)
+}
+
+/// [`digest_layer`] for a layer that is not decoded as a whole.
+pub fn digest_encoded<B: AsRef<[u8]>>(
+    layer: &mut Entries<B>,
+    content: &dyn Content,
+    known: &mut dyn FnMut(&Digest) -> Option<Vec<u8>>,
+) -> Result<Digested, WriteError> {
+    digest_in_steps(layer, content, known, STEP)
 }
 
 fn digest_in_steps(
-    index: &LayerIndex,
+    layer: &mut impl Passes,
     content: &dyn Content,
     known: &mut dyn FnMut(&Digest) -> Option<Vec<u8>>,
     step: u64,
 ) -> Result<Digested, WriteError> {
-    let places = places(index, step);
+    let places = places(layer, step)?;
     let found = places.iter().enumerate().rev().find_map(|(n, (entries, name))| {
         let hasher = Hasher::resume(&known(name)?)?;
         Some((n + 1, *entries, hasher))
@@ -93,9 +105,15 @@ fn digest_in_steps(
     let options = WriteOptions::default();
     let mut writer = LayerWriter::new(Hashing::resume(io::sink(), hasher), content, &options);
     let mut marks = Vec::new();
-    for (n, entry) in index.entries().iter().enumerate().skip(first) {
+    let mut n = 0;
+    layer.restart();
+    while let Some(entry) = layer.next()? {
+        n += 1;
+        if n <= first {
+            continue;
+        }
         writer.entry(entry)?;
-        if let Some((_, prefix)) = places.next_if(|(entries, _)| *entries == n + 1) {
+        if let Some((_, prefix)) = places.next_if(|(entries, _)| *entries == n) {
             marks.push(Mark { prefix, state: writer.out().hasher().state() });
         }
     }
@@ -168,17 +186,19 @@ mod tests {
         let mut files = Files::default();
         let mut entries: Vec<Entry> =
             (0..40u8).map(|n| files.file(&format!("f{n:02}"), n, 700 + usize::from(n))).collect();
-        entries[3].attrs.xattrs = vec![(b"user.long".to_vec(), vec![7; 300])];
+        entries[3].attrs.xattrs = vec![(b"user.long".to_vec(), vec![7; 300])].into();
         let index = LayerIndex::from_entries(entries.clone()).unwrap();
         let mut known: HashMap<Digest, Vec<u8>> = HashMap::new();
-        let first = digest_in_steps(&index, &files, &mut |_| None, 4096).unwrap();
+        let first = digest_in_steps(&mut Listed::new(&index), &files, &mut |_| None, 4096).unwrap();
         assert_eq!(files.opened(), 40);
         assert_eq!((first.digest, first.size), plain(&index, &files));
         assert_eq!(first.marks.len(), 10, "one for each four files, of which each is about 1 KiB");
         known.extend(first.marks.iter().map(|m| (m.prefix, m.state.clone())));
 
         // Nothing changed: the end alone is hashed.
-        let again = digest_in_steps(&index, &files, &mut |name| known.get(name).cloned(), 4096).unwrap();
+        let again =
+            digest_in_steps(&mut Listed::new(&index), &files, &mut |name| known.get(name).cloned(), 4096)
+                .unwrap();
         assert_eq!((again.digest, again.size, again.marks.len()), (first.digest, first.size, 0));
         assert_eq!(files.opened(), 0);
 
@@ -192,7 +212,9 @@ mod tests {
                 _ => changed.insert(n, files.file(&format!("f{:02}x", n - 1), 201, 5)),
             }
             let index = LayerIndex::from_entries(changed).unwrap();
-            let got = digest_in_steps(&index, &files, &mut |name| known.get(name).cloned(), 4096).unwrap();
+            let got =
+                digest_in_steps(&mut Listed::new(&index), &files, &mut |name| known.get(name).cloned(), 4096)
+                    .unwrap();
             let opened = files.opened();
             assert_eq!((got.digest, got.size), plain(&index, &files), "change at {n}");
             assert!(opened <= 41 - n / 4 * 4, "change at {n}: {opened} files were read");
@@ -204,7 +226,7 @@ mod tests {
         let mut files = Files::default();
         let entries = (0..8u8).map(|n| files.file(&format!("f{n}"), n, 1500)).collect();
         let index = LayerIndex::from_entries(entries).unwrap();
-        let whole = digest_in_steps(&index, &files, &mut |_| None, 4096).unwrap();
+        let whole = digest_in_steps(&mut Listed::new(&index), &files, &mut |_| None, 4096).unwrap();
         let states: HashMap<Digest, Vec<u8>> =
             whole.marks.iter().map(|m| (m.prefix, m.state.clone())).collect();
         type Damage = fn(&mut Vec<u8>);
@@ -212,7 +234,7 @@ mod tests {
         for damage in damages {
             files.opened();
             let got = digest_in_steps(
-                &index,
+                &mut Listed::new(&index),
                 &files,
                 &mut |name| {
                     let mut state = states[name].clone();

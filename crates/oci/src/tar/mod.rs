@@ -29,11 +29,11 @@ pub mod write;
 
 pub use archive::{Archive, Limits, Member, Type};
 pub use error::{Problem, TarError};
-pub use marks::{Digested, Mark, digest_layer};
+pub use marks::{Digested, Mark, digest_encoded, digest_layer};
 pub use read::{
     Located, NO_MEMBER, ReadOptions, read_archive, read_layer, read_layer_located, read_layer_with,
 };
-pub use write::{WriteError, WriteOptions, Writer, write_layer, write_layer_with};
+pub use write::{WriteError, WriteOptions, Writer, write_encoded, write_layer, write_layer_with};
 
 /// Size of a tar block.
 pub const BLOCK: usize = 512;

@@ -41,6 +41,7 @@ pub(super) struct PaxSparse<'a> {
 impl<'a> Pax<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Pax<'a>, Problem> {
         let mut out = Pax::default();
+        let mut xattrs = Vec::new();
         for (key, value) in header::pax_records(bytes).ok_or(Problem::Pax)? {
             let given = (!value.is_empty()).then_some(value);
             let decimal = |what| given.map(|v| header::decimal(v).ok_or(Problem::Number(what))).transpose();
@@ -57,7 +58,7 @@ impl<'a> Pax<'a> {
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                         if is_xattr(name)? {
-                            out.xattrs.push((name.to_vec(), value.to_vec()));
+                            xattrs.push((name.to_vec(), value.to_vec()));
                         }
                     } else if let Some(what) = key.strip_prefix(b"GNU.sparse.") {
                         out.sparse.add(what, value)?;
@@ -66,9 +67,10 @@ impl<'a> Pax<'a> {
             }
         }
         // The last of equal names counts.
-        out.xattrs.reverse();
-        out.xattrs.sort_by(|a, b| a.0.cmp(&b.0));
-        out.xattrs.dedup_by(|later, first| later.0 == first.0);
+        xattrs.reverse();
+        xattrs.sort_by(|a, b| a.0.cmp(&b.0));
+        xattrs.dedup_by(|later, first| later.0 == first.0);
+        out.xattrs = xattrs.into();
         Ok(out)
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::Tree;
 use crate::content::{Content, ContentSink, MemoryContent};
 use crate::digest::Digest;
-use crate::index::{Attrs, Entry, IndexError, Kind, LayerIndex};
+use crate::index::{Attrs, Entry, IndexError, Kind, LayerIndex, Xattrs};
 use crate::time::Time;
 
 mod own;
@@ -136,13 +136,14 @@ fn rich() -> (LayerIndex, MemoryContent) {
         attrs,
     };
     let attrs =
-        |mode, uid, gid, secs| Attrs { mode, uid, gid, mtime: Time::from_secs(secs), xattrs: Vec::new() };
+        |mode, uid, gid, secs| Attrs { mode, uid, gid, mtime: Time::from_secs(secs), xattrs: Xattrs::new() };
     let mut with_xattrs = attrs(0o755, 0, 0, 1);
     with_xattrs.xattrs = vec![
         (b"security.capability".to_vec(), b"\x01\0\0\x02\n\0\n12 path=evil\n\0\xff".to_vec()),
         (b"user.empty".to_vec(), Vec::new()),
         (b"user.\xffname".to_vec(), b"=".to_vec()),
-    ];
+    ]
+    .into();
     let mut entries = vec![
         file(b"big".to_vec(), &big, attrs(0o4755, 1, 2, 1_700_000_000)),
         file(b"block".to_vec(), &big[..512], attrs(0o600, 0, 0, 0)),
@@ -218,7 +219,7 @@ fn written_times_are_whole_seconds_and_not_later_than_asked() {
 fn the_form_of_what_is_written() {
     let mut content = MemoryContent::default();
     let digest = content.add(b"hello");
-    let attrs = Attrs { mode: 0o640, uid: 1000, gid: 50, mtime: Time::from_secs(1), xattrs: Vec::new() };
+    let attrs = Attrs { mode: 0o640, uid: 1000, gid: 50, mtime: Time::from_secs(1), xattrs: Xattrs::new() };
     let index = LayerIndex::from_entries(vec![
         Entry { path: b"d".to_vec(), kind: Kind::Directory { opaque: true }, attrs: attrs.clone() },
         Entry { path: b"d/f".to_vec(), kind: Kind::File { size: 5, digest }, attrs },
@@ -249,7 +250,7 @@ fn pax_records_are_sorted() {
             uid: 1 << 30,
             gid: 1 << 30,
             mtime: Time::from_secs(-1),
-            xattrs: vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())],
+            xattrs: vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), b"1".to_vec())].into(),
             mode: 0,
         },
     }])
@@ -297,7 +298,7 @@ fn what_cannot_be_written_is_an_error() {
     assert!(matches!(fails(entry("d/.wh.x", Kind::Fifo), &content), WriteError::WhiteoutName(_)));
     assert!(matches!(fails(entry(".wh.x/f", Kind::Fifo), &content), WriteError::WhiteoutName(_)));
     let mut odd = entry("f", Kind::Fifo);
-    odd.attrs.xattrs = vec![(b"user.a=b".to_vec(), Vec::new())];
+    odd.attrs.xattrs = vec![(b"user.a=b".to_vec(), Vec::new())].into();
     assert!(matches!(fails(odd, &content), WriteError::Xattr { .. }));
     let mut content = MemoryContent::default();
     let digest = content.add(b"12345");
@@ -521,7 +522,7 @@ fn attributes() {
         .file("f", "1");
     let layer = tar.read().unwrap();
     let attrs = &layer.index.get(b"f").unwrap().attrs;
-    assert_eq!(attrs.xattrs, [(b"security.capability".to_vec(), capability), (b"user.b".to_vec(), empty)]);
+    assert_eq!(*attrs.xattrs, [(b"security.capability".to_vec(), capability), (b"user.b".to_vec(), empty)]);
     assert_eq!((attrs.uid, attrs.gid), (u32::MAX, 3_000_000));
     assert_eq!(attrs.mtime, Time { secs: -2, nanos: 500_000_000 });
     let too_big = Tar::default().pax(&[("uid", b"4294967296")]).file("f", "");

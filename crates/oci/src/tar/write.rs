@@ -23,7 +23,7 @@ use super::header::{Fields, encode};
 use super::{BLOCK, OPAQUE, WHITEOUT};
 use crate::content::{Content, ReadAt};
 use crate::digest::Digest;
-use crate::index::{Attrs, Entry, Kind, LayerIndex, join, show, split};
+use crate::index::{Attrs, Entries, Entry, IndexError, Kind, LayerIndex, Listed, Passes, join, show, split};
 
 /// Size of the pieces in which file contents are read.
 const PIECE: usize = 256 * 1024;
@@ -62,6 +62,9 @@ pub enum WriteError {
         /// Bytes that the index says.
         size: u64,
     },
+    /// An entry of an encoding that is none.
+    #[error(transparent)]
+    Entry(#[from] IndexError),
     /// A name that means something else in a layer.
     #[error("{0:?} cannot be in a layer: names that start with .wh. are whiteouts")]
     WhiteoutName(String),
@@ -97,8 +100,29 @@ pub fn write_layer_with(
     out: impl Write,
     options: &WriteOptions,
 ) -> Result<(), WriteError> {
+    write(&mut Listed::new(index), content, out, options)
+}
+
+/// [`write_layer`] for a layer that is not decoded as a whole.
+pub fn write_encoded<B: AsRef<[u8]>>(
+    layer: &mut Entries<B>,
+    content: &dyn Content,
+    out: impl Write,
+) -> Result<(), WriteError> {
+    write(layer, content, out, &WriteOptions::default())
+}
+
+fn write(
+    layer: &mut impl Passes,
+    content: &dyn Content,
+    out: impl Write,
+    options: &WriteOptions,
+) -> Result<(), WriteError> {
     let mut writer = LayerWriter::new(out, content, options);
-    index.entries().iter().try_for_each(|entry| writer.entry(entry))?;
+    layer.restart();
+    while let Some(entry) = layer.next()? {
+        writer.entry(entry)?;
+    }
     writer.finish().map(drop)
 }
 

@@ -100,7 +100,7 @@ impl Raw<'_> {
             }
             _ => (0, 0),
         };
-        let mut xattrs: Xattrs = Vec::new();
+        let mut xattrs: Xattrs = Xattrs::new();
         for (name, value) in self.xattrs.take().map_or_else(Vec::new, |v| v.0) {
             if is_xattr(exact(&name, "attribute's name")?)? {
                 let value = base64::decode_padded(&value).ok_or(EntryProblem::Text("attribute's value"))?;

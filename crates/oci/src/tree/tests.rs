@@ -210,3 +210,67 @@ fn names_among_others_lie_where_they_belong() {
     t.apply(&layer(vec![Entry::whiteout(b"d/c".to_vec()), file("d/aa", "4")])).unwrap();
     assert_eq!(paths(&t)[2..6], ["d/a", "d/aa", "d/b", "d/d"]);
 }
+
+#[test]
+fn an_encoding_makes_what_its_layer_makes() {
+    let link = |path: &str, to: &str| e(path, Kind::HardLink { target: to.into() });
+    let opaque = |path: &str| e(path, Kind::Directory { opaque: true });
+    let mut with_xattr = file("a/new", "n");
+    with_xattr.attrs.xattrs.push((b"user.a".to_vec(), b"1".to_vec()));
+    let stack = [
+        layer(vec![
+            dir("a"),
+            file("a/x", "x"),
+            file("a/y", "y"),
+            file("b", "b"),
+            sym("ln", "a"),
+            link("c", "b"),
+        ]),
+        // Of what lies below: gone, hidden, linked to although it is replaced; and a link of its own.
+        layer(vec![
+            Entry::whiteout(b"a/y".to_vec()),
+            with_xattr,
+            link("a/old", "a/x"),
+            file("a/z", "z"),
+            link("ln/also", "a/z"),
+            file("b", "other"),
+            link("d", "b"),
+            dir("e/f"),
+        ]),
+        layer(vec![opaque("e"), file("e/g", "g"), Entry::bare_marker(b"a".to_vec()), link("a/c", "c")]),
+    ];
+    let want = Tree::from_layers(&stack).unwrap();
+    let mut got = Tree::new();
+    for layer in &stack {
+        let bytes = layer.encode().1;
+        let (_, mut entries) = Entries::new(&bytes[..]).unwrap();
+        // Whatever was taken already.
+        drop(Iterator::next(&mut entries));
+        got.apply_encoded(&mut entries).unwrap();
+    }
+    assert_eq!((got.flatten(), got.layers(), got.has_xattrs()), (want.flatten(), 3, true));
+    assert!(paths(&want).contains(&"a/c".to_owned()) && !paths(&want).contains(&"a/x".to_owned()));
+
+    for bad in [link("l", "none"), link("l", "e")] {
+        let bytes = layer(vec![bad]).encode().1;
+        let refused = got.clone().apply_encoded(&mut Entries::new(&bytes[..]).unwrap().1);
+        assert!(matches!(refused, Err(TreeError::MissingTarget { .. } | TreeError::DirectoryTarget { .. })));
+    }
+}
+
+#[test]
+fn further_names_stay_what_they_are_when_the_first_one_goes() {
+    let link = |path: &str, to: &str| e(path, Kind::HardLink { target: to.into() });
+    let names = vec![file("a", "1"), link("b", "a"), link("d/c", "a"), link("d/d", "a")];
+    let mut t = Tree::from_layers([&layer(names)]).unwrap();
+    let before = t.clone();
+    t.apply(&layer(vec![file("a", "2"), Entry::whiteout(b"b".to_vec()), link("d/e", "d/d")])).unwrap();
+    let c = t.lookup(b"d/c").unwrap();
+    assert_eq!((t.path(c), t.inode(c).nlink), (b"d/c".to_vec(), 3));
+    assert_eq!(["d/d", "d/e"].map(|p| t.lookup(p.as_bytes())), [Some(c), Some(c)]);
+    t.apply(&layer(vec![Entry::whiteout(b"d/c".to_vec())])).unwrap();
+    assert_eq!((t.path(c), t.inode(c).nlink), (b"d/d".to_vec(), 2));
+    assert_eq!(paths(&t), ["", "a", "d", "d/d", "d/e"]);
+    assert_eq!(paths(&before), ["", "a", "b", "d", "d/c", "d/d"]);
+    assert_eq!(before.inode(before.lookup(b"b").unwrap()).nlink, 4);
+}

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use oci::compress::Decoder;
 use oci::content::MemoryContent;
-use oci::index::Attrs;
+use oci::index::{Attrs, Xattrs};
 use oci::tar::{Limits, read_layer, write_layer};
 use oci::toc::{Announced, MAX_TOC, Toc, TocError};
 use oci::{Digest, Entry, Kind, LayerIndex, Time};
@@ -31,7 +31,7 @@ fn sample() -> Vec<u8> {
     let mut entries = Vec::new();
     let mut add = |path: &str, kind: Kind| {
         let mtime = Time::from_secs(1_700_000_000 + entries.len() as i64);
-        let attrs = Attrs { mode: 0o4751, uid: 7, gid: 1_000_000, mtime, xattrs: Vec::new() };
+        let attrs = Attrs { mode: 0o4751, uid: 7, gid: 1_000_000, mtime, xattrs: Xattrs::new() };
         entries.push(Entry { path: path.into(), kind, attrs });
     };
     let dir = |opaque| Kind::Directory { opaque };
@@ -58,7 +58,8 @@ fn sample() -> Vec<u8> {
     add("gone", Kind::Whiteout);
     add(&format!("{}/name <&>\u{e9}\u{1f980}", "long".repeat(50)), file(&noise[..2000]));
     entries[4].attrs.xattrs =
-        vec![(b"security.capability".into(), b"\x01\0\0\x02\n\xff".into()), (b"user.x".into(), b"".into())];
+        vec![(b"security.capability".into(), b"\x01\0\0\x02\n\xff".into()), (b"user.x".into(), b"".into())]
+            .into();
     let mut tar = Vec::new();
     write_layer(&LayerIndex::from_entries(entries).unwrap(), &content, &mut tar).unwrap();
     tar

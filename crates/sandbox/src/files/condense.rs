@@ -126,7 +126,7 @@ pub(crate) fn condense(top: &Path, view: &View, baseline: &Baseline) -> Result<(
 fn whiteouts(dir: &mut Open, view: &View) -> io::Result<()> {
     let there: HashSet<&[u8]> = dir.names.iter().map(|n| n.as_bytes()).collect();
     for (name, id) in view.children(dir.id) {
-        if view.is_real(*id) && !there.contains(&**name) {
+        if view.is_real(id) && !there.contains(name) {
             let path = dir.path.join(std::ffi::OsStr::from_bytes(name));
             let mode = Mode::from_raw_mode(0);
             rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, mode, rustix::fs::makedev(0, 0))?;

@@ -89,7 +89,9 @@ pub(crate) fn write_view(view: &View, dest: &Path) -> Result<Baseline, FilesErro
             }
         }
         w.add(&entry)?;
-        todo.extend(view.children(id).iter().rev().map(|(name, child)| (join(&path, name), *child)));
+        let first = todo.len();
+        todo.extend(view.children(id).map(|(name, child)| (join(&path, name), child)));
+        todo[first..].reverse();
     }
     w.finish()
 }

@@ -279,7 +279,7 @@ impl Server {
                 0 => out.dirent(size, ino(dir), 1, 0o040000, b"."),
                 1 => out.dirent(size, ino(self.view.parent(dir)), 2, 0o040000, b".."),
                 n => match usize::try_from(n - 2).ok().and_then(|n| children.get(n)) {
-                    Some((name, id)) => out.dirent(size, ino(*id), n + 1, self.view.file_type(*id), name),
+                    Some((name, id)) => out.dirent(size, ino(id), n + 1, self.view.file_type(id), name),
                     None => false,
                 },
             };
@@ -346,7 +346,7 @@ impl Server {
     }
 
     fn xattrs(&self, id: Id) -> &[(Vec<u8>, Vec<u8>)] {
-        static NONE: Xattrs = Vec::new();
+        static NONE: Xattrs = Xattrs::new();
         self.view.tree().get(id).map_or(&NONE, |i| &i.attrs.xattrs)
     }
 

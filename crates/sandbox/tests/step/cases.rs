@@ -215,7 +215,8 @@ fn xattrs_are_shown_but_for_those_of_overlayfs() {
                 xattr("trusted.overlay.metacopy", b""),
                 xattr("trusted.overlay.redirect", b"/probe"),
                 xattr("user.note", b"hi"),
-            ];
+            ]
+            .into();
         })
         .step(&[
             "xattr",
@@ -269,7 +270,7 @@ fn access_control_lists_are_obeyed() {
             .file("/f", "for one")
             .with(|e| {
                 e.attrs.mode = 0o640;
-                e.attrs.xattrs = vec![(b"system.posix_acl_access".to_vec(), acl.clone())];
+                e.attrs.xattrs = vec![(b"system.posix_acl_access".to_vec(), acl.clone())].into();
             })
             .step(&["read", "/f"])
             .change(|s| s.user = User { uid, gid: 1000, groups: Vec::new() })

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
-use oci::Digest;
 use oci::tar::{Digested, Mark};
+use oci::{Digest, LayerIndex};
 use store::{ImageRecord, Policy, Store, StoreError, TarBlob, TarOrigin};
 
 use crate::{layer_of, open, put_image};
@@ -166,6 +166,44 @@ fn a_layer_brings_what_it_needs() {
     store.flush().unwrap();
     assert_eq!(reuse(), (true, true), "the store has it");
     assert!(store.has_object(&Digest::of(b"content of f")).unwrap());
+}
+
+#[test]
+fn what_a_reused_layer_has_elsewhere_is_lacking_still() {
+    let (_dir, store) = open();
+    let layer = |files: &[(&str, &[u8])]| {
+        let entry = |(path, text): &(&str, &[u8])| layer_of(path, text).into_entries().remove(0);
+        LayerIndex::from_entries(files.iter().map(entry).collect()).unwrap()
+    };
+    let old = layer(&[("a", b"1"), ("b", b"2"), ("d/x", b"3"), ("z", b"4")]);
+    let first = store.batch();
+    for text in [b"1", b"2", b"3", b"4"] {
+        first.add_bytes(text).unwrap();
+    }
+    let id = first.add_layer(&old).unwrap();
+    first.commit(vec![], vec![]).unwrap();
+    store.flush().unwrap();
+
+    let new = layer(&[("a", b"1"), ("b", b"other"), ("c", b"3"), ("d/x", b"3"), ("d/y", b"4"), ("z", b"4")]);
+    let new = oci::index::EncodedLayer::from(&new);
+    let lacking = |batch: &store::Batch| {
+        let mut out = Vec::new();
+        let Ok(()) = batch.each_lacking::<std::convert::Infallible>(&new, |digest| {
+            out.push(*digest);
+            Ok(())
+        });
+        out
+    };
+    let batch = store.batch();
+    assert_eq!(lacking(&batch).len(), 6, "nothing is claimed yet");
+    assert!(batch.reuse_layer(&id).unwrap());
+    assert_eq!(lacking(&batch), [&b"other"[..], &b"3"[..], &b"4"[..]].map(Digest::of));
+    assert!(batch.add_encoded(&new).is_err(), "one content is nowhere");
+    batch.add_bytes(b"other").unwrap();
+    assert_eq!(batch.add_encoded(&new).unwrap(), new.id());
+    batch.commit(vec![], vec![]).unwrap();
+    store.flush().unwrap();
+    assert_eq!(*store.layer(&new.id()).unwrap(), new.decode());
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn capabilities_are_kept_and_notes_are_not() {
     set("user.note", b"text");
     set("security.capability", &cap);
     let layer = o.commit().unwrap();
-    assert_eq!(layer.get(b"a").unwrap().attrs.xattrs, [(b"security.capability".to_vec(), cap.to_vec())]);
+    assert_eq!(*layer.get(b"a").unwrap().attrs.xattrs, [(b"security.capability".to_vec(), cap.to_vec())]);
     assert_eq!(layer.entries().len(), 1);
 }
 

@@ -118,7 +118,7 @@ fn put_back(o: &Overlay, path: &str) -> std::io::Result<()> {
         return Ok(());
     }
     let mut e = o.tree.inode(id).to_entry(b"one".to_vec());
-    e.attrs.xattrs.clear();
+    e.attrs.xattrs = oci::index::Xattrs::new();
     let (one, dir) = (tree_of(vec![e]), tempfile::tempdir_in(o.at(""))?);
     crate::export::write_tree(&one, oci::tree::ROOT, &content(), dir.path())
         .map_err(std::io::Error::other)?;

@@ -74,7 +74,7 @@ fn capabilities_are_kept_and_notes_are_not() {
     }
     let c = dir.all().unwrap();
     let xattrs = &c.tree.inode(c.tree.lookup(b"f").unwrap()).attrs.xattrs;
-    assert_eq!(*xattrs, [(b"security.capability".to_vec(), cap.to_vec())]);
+    assert_eq!(**xattrs, [(b"security.capability".to_vec(), cap.to_vec())]);
 }
 
 #[test]

@@ -209,7 +209,8 @@ fn of_the_extended_attributes_only_capabilities_stay() {
         (b"security.capability".to_vec(), b"cap".to_vec()),
         (b"security.selinux".to_vec(), b"label".to_vec()),
         (b"user.note".to_vec(), b"text".to_vec()),
-    ];
+    ]
+    .into();
     assert_eq!(copy(&tree_of(vec![e]), &Tree::new(), "f /"), ["f: f [security.capability=cap]"]);
 }
 

@@ -43,7 +43,7 @@ fn content_type_mode_owner_and_names_count() {
     assert!(counts(|e| e.push(("d/new", Dir).entry())), "an empty directory");
     assert!(counts(|e| drop(e.remove(1))), "a file that is gone");
     assert!(
-        counts(|e| e[0].attrs.xattrs = vec![(b"security.capability".to_vec(), b"x".to_vec())]),
+        counts(|e| e[0].attrs.xattrs = vec![(b"security.capability".to_vec(), b"x".to_vec())].into()),
         "capability"
     );
     assert!(counts(|e| e.swap_remove(0).path = b"d/s/a".to_vec()), "place");

@@ -41,16 +41,30 @@ pub(super) fn copy_with(
 ) -> Result<LayerIndex, CopyError> {
     let (spec, sources, link) = parse(args);
     let mut work = Work::new(if link { Tree::new() } else { dest.clone() }, &spec);
-    for path in sources {
+    let mut at_once = None;
+    for (n, path) in sources.iter().enumerate() {
         let source = Source { tree: src, path };
         let selection = select(&source, &spec)?;
         let mut unpack = |tree: &Tree, id: Id, _: &[u8]| {
             let found = archive.as_ref().filter(|(name, _)| tree.path(id) == name.as_bytes());
             Ok(found.map(|(_, entries)| entries.clone()))
         };
-        work.copy(&source, &selection, &mut unpack)?;
+        if n + 1 == sources.len() {
+            at_once =
+                Some(work.clone().finish_with(&source, &selection, &mut unpack).map_err(|e| e.to_string()));
+        }
+        let copied = work.copy(&source, &selection, &mut unpack);
+        if let (Err(e), Some(at_once)) = (&copied, &at_once) {
+            assert_eq!(at_once.as_ref().err(), Some(&e.to_string()));
+        }
+        copied?;
     }
     let layer = work.finish()?;
+    // Whether the last source passes through the tree or not.
+    if let Some(at_once) = at_once {
+        assert_eq!(at_once.map(|l| l.id()), Ok(layer.id()));
+    }
+    let layer = layer.decode();
     // Whatever the copy does, its layer must say it: on the old tree it gives what the copy saw.
     dest.clone().apply(&layer).map_err(CopyError::Destination)?;
     Ok(layer)

@@ -108,6 +108,6 @@ fn hard_links_of_the_archive_stay() {
 fn of_the_extended_attributes_only_capabilities_stay() {
     let mut e = ("f", File("f")).entry();
     e.attrs.xattrs =
-        vec![(b"security.capability".to_vec(), b"cap".to_vec()), (b"user.x".to_vec(), b"1".to_vec())];
+        vec![(b"security.capability".to_vec(), b"cap".to_vec()), (b"user.x".to_vec(), b"1".to_vec())].into();
     assert_eq!(add_entries(&Tree::new(), "a.tar /", vec![e]), ["f: f [security.capability=cap]"]);
 }

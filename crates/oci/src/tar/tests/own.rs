@@ -1,7 +1,7 @@
 //! What we write we can read again: names, attributes and numbers at their bounds.
 
 use super::*;
-use crate::index::MAX_PATH;
+use crate::index::{MAX_PATH, Xattrs};
 
 /// A path of so many bytes whose last name has so many.
 fn path(length: usize, last: usize) -> Vec<u8> {
@@ -23,7 +23,7 @@ fn entry(path: Vec<u8>, kind: Kind) -> Entry {
     Entry {
         path,
         kind,
-        attrs: Attrs { mode: 0o7777, uid: u32::MAX, gid: u32::MAX, mtime, xattrs: Vec::new() },
+        attrs: Attrs { mode: 0o7777, uid: u32::MAX, gid: u32::MAX, mtime, xattrs: Xattrs::new() },
     }
 }
 
