@@ -1,4 +1,4 @@
-//! Scratch directories: `tmp/<session>/scratch-<n>`, for the upper and work directories of a step.
+//! Scratch directories: `tmp/<session>/scratch-<n>-<time>`, for the upper and work directories of a step.
 
 use std::path::{Path, PathBuf};
 

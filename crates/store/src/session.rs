@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! tmp/<pid>-<time in ns>/lock         flock held alone for the life of the process' store
-//! tmp/<pid>-<time in ns>/staged/f/12  staged files, by number, spread over 16 directories so that threads do not queue for one
-//! tmp/<pid>-<time in ns>/scratch-3    scratch directories
+//! tmp/<pid>-<time in ns>/staged/f-<time in ns>/12
+//!                                     staged files, by number, spread over 16 directories so that threads do not queue for one
+//! tmp/<pid>-<time in ns>/scratch-3-<time in ns>
+//!                                     scratch directories
 //! tmp/dead-<session>                  a dead session that is being removed
 //! ```
 //!
@@ -38,6 +40,8 @@ pub(crate) struct Session {
     root: Arc<Root>,
     /// Relative to the root.
     dir: String,
+    /// Part of the names of directories: where ext4 lays one depends on its name, and should not be where the last session's was.
+    nanos: u32,
     next: AtomicU64,
     _lock: File,
 }
@@ -59,11 +63,13 @@ impl Session {
         let file = root.lock_file(&name)?;
         sys::try_lock(&file, true).at("lock", root.join(&name))?;
         drop(guard);
+        root.spread(&dir);
         root.make_dir(&format!("{dir}/staged"))?;
+        root.spread(&format!("{dir}/staged"));
         for i in 0..SPREAD {
-            root.make_dir(&format!("{dir}/staged/{i:x}"))?;
+            root.make_dir(&format!("{dir}/staged/{i:x}-{}", now.nanos))?;
         }
-        Ok(Session { root: root.clone(), dir, next: AtomicU64::new(1), _lock: file })
+        Ok(Session { root: root.clone(), dir, nanos: now.nanos, next: AtomicU64::new(1), _lock: file })
     }
 
     /// A number for a new staged file; none is 0.
@@ -73,12 +79,12 @@ impl Session {
 
     /// Name of a staged file, relative to the root.
     pub(crate) fn staged(&self, number: u64) -> String {
-        format!("{}/staged/{:x}/{number}", self.dir, number % SPREAD)
+        format!("{}/staged/{:x}-{}/{number}", self.dir, number % SPREAD, self.nanos)
     }
 
     /// Name for a new scratch directory, relative to the root.
     pub(crate) fn scratch(&self) -> String {
-        format!("{}/scratch-{}", self.dir, self.next())
+        format!("{}/scratch-{}-{}", self.dir, self.next(), self.nanos)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
@@ -95,6 +95,18 @@ impl Root {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(e).at("write", self.join(name)),
+        }
+    }
+
+    /// Asks the file system to lay new directories of a directory far from each other, as it does at the top. Ext4 looks for a free
+    /// inode near the directory, and passes by each that was deleted in the last minute, at a microsecond each time: where thousands
+    /// were deleted, as after a build or an emptied store, that was half of the time of a pull. Not all file systems have it.
+    pub(crate) fn spread(&self, name: &str) {
+        const TOPDIR: IFlags = IFlags::from_bits_retain(0x0002_0000);
+        if let Ok(dir) = self.openat(name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+            && let Ok(flags) = rustix::fs::ioctl_getflags(&dir)
+        {
+            let _ = rustix::fs::ioctl_setflags(&dir, flags | TOPDIR);
         }
     }
 
