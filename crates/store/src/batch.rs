@@ -381,7 +381,7 @@ impl Sink {
         }
         let core = self.core();
         let session = core.session()?;
-        let number = session.next();
+        let number = session.next()?;
         let name = session.staged(number);
         if let Err(e) = core.root.write_new_with(&name, 0o444, write) {
             let _ = core.root.unlink(&name);

@@ -235,7 +235,7 @@ impl Documents {
         let mut text = serde_json::to_vec_pretty(value).expect("plain data without maps has a JSON form");
         text.push(b'\n');
         let session = core.session()?;
-        let name = session.staged(session.next());
+        let name = session.staged(session.next()?);
         core.root.write_new(&name, &text, 0o644)?;
         self.written.push((name, to));
         Ok(())

@@ -129,7 +129,7 @@ impl Sink {
         // A file with more names is no longer ours alone: its other names may be written through.
         if meta.nlink() == 1 && meta.dev() == core.root.device()? {
             let session = core.session()?;
-            let number = session.next();
+            let number = session.next()?;
             match strip(&file, &meta).and_then(|()| core.root.move_in(path, &session.staged(number))) {
                 Ok(()) => {
                     self.take(key, number)?;
@@ -157,7 +157,7 @@ impl NewFile {
     /// A new file of the sink's batch.
     pub(crate) fn create(sink: &Sink) -> Result<NewFile> {
         let session = sink.core().session()?;
-        let number = session.next();
+        let number = session.next()?;
         let file = sink.core().root.create(&session.staged(number), 0o444)?;
         Ok(NewFile {
             sink: sink.clone(),

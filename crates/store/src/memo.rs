@@ -54,7 +54,7 @@ impl Store {
     pub fn memo_write(&self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let core = self.core();
         let session = core.session()?;
-        let new = session.staged(session.next());
+        let new = session.staged(session.next()?);
         core.root.write_new_with(&new, 0o600, |file| {
             let mut out = BufWriter::with_capacity(PIECE, Hashing::new(file));
             write(&mut out)?;

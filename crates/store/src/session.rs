@@ -3,7 +3,8 @@
 //! ```text
 //! tmp/<pid>-<time in ns>/lock         flock held alone for the life of the process' store
 //! tmp/<pid>-<time in ns>/staged/f-<time in ns>/12
-//!                                     staged files, by number, spread over 16 directories so that threads do not queue for one
+//!                                     staged files, by number, spread over 16 directories so that threads do not queue for one,
+//!                                     and over 16 others for every 4096 files ([`Root::spread`] says why)
 //! tmp/<pid>-<time in ns>/scratch-3-<time in ns>
 //!                                     scratch directories
 //! tmp/dead-<session>                  a dead session that is being removed
@@ -31,8 +32,11 @@ use crate::sys::{self, Root, lock};
 /// Beginning of the names of dead sessions.
 const ASIDE: &str = "dead-";
 
-/// Directories for staged files.
+/// Directories for staged files at a time.
 const SPREAD: u64 = 16;
+
+/// Staged files that so many directories hold.
+const ROUND: u64 = 256 * SPREAD;
 
 /// The temporary directory of this process' store.
 #[derive(Debug)]
@@ -43,6 +47,9 @@ pub(crate) struct Session {
     /// Part of the names of directories: where ext4 lays one depends on its name, and should not be where the last session's was.
     nanos: u32,
     next: AtomicU64,
+    /// Rounds that have their directories.
+    rounds: AtomicU64,
+    making: Mutex<()>,
     _lock: File,
 }
 
@@ -66,25 +73,50 @@ impl Session {
         root.spread(&dir);
         root.make_dir(&format!("{dir}/staged"))?;
         root.spread(&format!("{dir}/staged"));
-        for i in 0..SPREAD {
-            root.make_dir(&format!("{dir}/staged/{i:x}-{}", now.nanos))?;
-        }
-        Ok(Session { root: root.clone(), dir, nanos: now.nanos, next: AtomicU64::new(1), _lock: file })
+        Ok(Session {
+            root: root.clone(),
+            dir,
+            nanos: now.nanos,
+            next: AtomicU64::new(1),
+            rounds: AtomicU64::new(0),
+            making: Mutex::default(),
+            _lock: file,
+        })
     }
 
-    /// A number for a new staged file; none is 0.
-    pub(crate) fn next(&self) -> u64 {
+    /// A number for a new staged file, whose directory is there; none is 0.
+    pub(crate) fn next(&self) -> Result<u64> {
+        let number = self.number();
+        let round = number / ROUND;
+        if self.rounds.load(Ordering::Acquire) <= round {
+            let _making = lock(&self.making);
+            for missing in self.rounds.load(Ordering::Acquire)..=round {
+                for n in 0..SPREAD {
+                    self.root.make_dir(&self.staged_dir(missing * ROUND + n))?;
+                }
+                self.rounds.store(missing + 1, Ordering::Release);
+            }
+        }
+        Ok(number)
+    }
+
+    fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn staged_dir(&self, number: u64) -> String {
+        let dir = number / ROUND * SPREAD + number % SPREAD;
+        format!("{}/staged/{dir:x}-{}", self.dir, self.nanos)
     }
 
     /// Name of a staged file, relative to the root.
     pub(crate) fn staged(&self, number: u64) -> String {
-        format!("{}/staged/{:x}-{}/{number}", self.dir, number % SPREAD, self.nanos)
+        format!("{}/{number}", self.staged_dir(number))
     }
 
     /// Name for a new scratch directory, relative to the root.
     pub(crate) fn scratch(&self) -> String {
-        format!("{}/scratch-{}-{}", self.dir, self.next(), self.nanos)
+        format!("{}/scratch-{}-{}", self.dir, self.number(), self.nanos)
     }
 }
 
