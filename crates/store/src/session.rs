@@ -4,7 +4,7 @@
 //! tmp/<pid>-<time in ns>/lock         flock held alone for the life of the process' store
 //! tmp/<pid>-<time in ns>/staged/f-<time in ns>/12
 //!                                     staged files, by number, spread over 16 directories so that threads do not queue for one,
-//!                                     and over 16 others for every 4096 files ([`Root::spread`] says why)
+//!                                     and over 16 others for every 1024 files ([`Root::spread`] says why)
 //! tmp/<pid>-<time in ns>/scratch-3-<time in ns>
 //!                                     scratch directories
 //! tmp/dead-<session>                  a dead session that is being removed
@@ -36,7 +36,7 @@ const ASIDE: &str = "dead-";
 const SPREAD: u64 = 16;
 
 /// Staged files that so many directories hold.
-const ROUND: u64 = 256 * SPREAD;
+const ROUND: u64 = 64 * SPREAD;
 
 /// The temporary directory of this process' store.
 #[derive(Debug)]
