@@ -1,7 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
 //! Everything that is more than one line of shell and that a person or a CI machine needs lives here, so that both run the same
-//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`bench`], [`fuzz`], [`overhead`], [`replay`], [`tidy`]. They install the
+//! thing: [`tests`] (with [`conformance`]), [`demo`], [`accept`], [`bench`], [`fuzz`], [`oracle`], [`overhead`], [`replay`], [`tidy`]. They install the
 //! distribution's packages that they need
 //! ([`packages`]), and where they cannot, they say what is left out.
 
@@ -17,8 +17,10 @@ mod conformance;
 mod demo;
 mod fuzz;
 mod junit;
+mod oracle;
 mod overhead;
 mod packages;
+mod random;
 mod replay;
 mod sh;
 mod supply;
@@ -37,6 +39,8 @@ cargo xtask COMMAND
   bench [NAME...] time whole workloads beside other tools and limits; --runs N, --small
   conformance [S] the conformance suites where they lie beside the checkout (S: build, layers, parser, dockerignore)
   fuzz [NAME [S]] run a fuzz target for S seconds, or list them
+  oracle          random Dockerfiles, built with layercake and with BuildKit, and where they differ: needs root, a running BuildKit
+                  (--buildctl PATH, --addr ADDRESS), and for RUN --base TAR; --kind, --seed, --first, --count, --keep DIR
   overhead [NAME] what observing steps costs: needs root, FUSE, --base TAR and the network; --runs N
   replay [NAME]   histories of projects under Docker's rule and under ours: needs root, FUSE, and --base TAR or mmdebstrap
   tidy            rules about the files of the repository
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("fuzz") => fuzz::run(rest),
+        Some("oracle") => oracle::run(rest),
         Some("overhead") => overhead::run(rest),
         Some("replay") => replay::run(rest),
         Some("tidy") => tidy::run(),

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::random::Random;
+
 /// Every build begins with this: no image has to come from anywhere.
 pub(super) const BASE: &str = "FROM scratch AS base\nCOPY bin /bin\n";
 
@@ -12,28 +14,8 @@ const PROGRAMS: &[&str] =
 
 const MB: usize = 1 << 20;
 
-/// A small deterministic generator (xorshift64*).
-pub(super) struct Rng(u64);
-
-impl Rng {
-    pub(super) fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from((self.next() >> 33) % n.max(1) as u64).unwrap_or(0)
-    }
-}
-
 /// Text like source code, which gzip makes a quarter of.
-fn text(rng: &mut Rng, size: usize) -> Vec<u8> {
+fn text(rng: &mut Random, size: usize) -> Vec<u8> {
     let words: Vec<String> = (0..4000)
         .map(|_| (0..2 + rng.below(9)).map(|_| char::from(b'a' + rng.below(26) as u8)).collect())
         .collect();
@@ -56,7 +38,7 @@ pub(super) fn programs(context: &Path) -> io::Result<()> {
 
 /// `files` small files in 8 modules of 25 directories, about 10 KB each.
 pub(super) fn sources(context: &Path, files: usize) -> io::Result<()> {
-    let mut rng = Rng::new(1);
+    let mut rng = Random::new(1);
     let pool = text(&mut rng, 4 * MB);
     for i in 0..files {
         let dir = context.join(format!("mod{}/d{:02}", i % 8, i / 8 % 25));
@@ -73,7 +55,7 @@ pub(super) fn sources(context: &Path, files: usize) -> io::Result<()> {
 /// `count` files of `each` bytes in `dir`, text and random bytes by turns.
 pub(super) fn large(dir: &Path, count: usize, each: usize) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let mut rng = Rng::new(2);
+    let mut rng = Random::new(2);
     let pool = text(&mut rng, 16 * MB);
     for i in 0..count {
         let mut file = io::BufWriter::new(std::fs::File::create(dir.join(format!("big{i:02}")))?);

@@ -6,18 +6,7 @@
 
 use std::collections::BTreeMap;
 
-/// A small deterministic generator (xorshift64*).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % n
-    }
-}
+use crate::random::Random;
 
 /// A kind of commit: how often of 100, what it is called, which files it may touch (a prefix and a suffix), and how many of them.
 type Kind = (usize, &'static str, &'static str, &'static str, usize);
@@ -39,7 +28,13 @@ impl Project {
         files: Vec<(String, String)>,
     ) -> Project {
         let seed = name.bytes().fold(7, |s: u64, b| s.wrapping_mul(31).wrapping_add(u64::from(b)));
-        Project { name, dockerfile, files: files.into_iter().collect(), kinds, random: Random(seed | 1) }
+        Project {
+            name,
+            dockerfile,
+            files: files.into_iter().collect(),
+            kinds,
+            random: Random::from_state(seed),
+        }
     }
 
     /// Makes the next commit; says what it is.
