@@ -495,7 +495,14 @@ impl Builder {
                 self.ops.push(Op::BindHost { from, target, readonly: *readonly, nodev: true, file });
             }
             MountSource::Tmpfs { size, mode } => {
-                let target = self.target(&mount.target, Content::Directory)?;
+                let (target, mode) = match mode {
+                    Some(mode) => (self.target(&mount.target, Content::Directory)?, *mode),
+                    None => {
+                        let placed = self.targets.add_like_what_was_there(&mount.target);
+                        let (target, mode) = placed.map_err(|why| invalid(format!("cannot mount: {why}")))?;
+                        (target, mode.unwrap_or(0o1777))
+                    }
+                };
                 let mut data = format!("mode={mode:o}");
                 if let Some(size) = size {
                     data.push_str(&format!(",size={size}"));

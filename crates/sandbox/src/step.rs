@@ -148,8 +148,8 @@ pub enum MountSource {
     Tmpfs {
         /// Limit in bytes; none: half of the memory.
         size: Option<u64>,
-        /// Permissions.
-        mode: u32,
+        /// Permissions; none: those of the directory that it covers (as runc does it), or 1777.
+        mode: Option<u32>,
     },
     /// A read-only file in memory (secrets, scripts).
     File {

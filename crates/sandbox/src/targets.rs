@@ -29,6 +29,9 @@ enum Spot {
     File,
 }
 
+/// Where a mount lies, and the inode of a view that it covers there.
+type Placed = (Vec<u8>, Option<(usize, Id)>);
+
 /// Views and the mounts made so far; view 0 is the root.
 #[derive(Debug)]
 pub(crate) struct Targets {
@@ -54,6 +57,24 @@ impl Targets {
 
     /// Makes sure that `target` exists, and notes that `content` will cover it. Gives the resolved absolute path, or why not.
     pub(crate) fn add(&mut self, target: &[u8], content: Content) -> Result<Vec<u8>, String> {
+        Ok(self.place(target, content)?.0)
+    }
+
+    /// [`Targets::add`] of a directory that takes the permissions of the one that it covers: those, too, if there is one.
+    pub(crate) fn add_like_what_was_there(
+        &mut self,
+        target: &[u8],
+    ) -> Result<(Vec<u8>, Option<u32>), String> {
+        let (path, covered) = self.place(target, Content::Directory)?;
+        let mode = covered.map(|(v, id)| {
+            self.views[v].decides(id);
+            self.views[v].attr(id).mode & 0o7777
+        });
+        Ok((path, mode))
+    }
+
+    /// The resolved path, and what is covered there of what was in the trees.
+    fn place(&mut self, target: &[u8], content: Content) -> Result<Placed, String> {
         let leaf = if self.is_directory(content) { Stub::Directory } else { Stub::File };
         let mut todo: Vec<Vec<u8>> = components(target).rev().map(<[u8]>::to_vec).collect();
         let mut stack: Vec<(Vec<u8>, Spot)> = Vec::new();
@@ -140,9 +161,13 @@ impl Targets {
             Content::Directory => Spot::Elsewhere,
             Content::File => Spot::File,
         };
+        let covered = match *end {
+            Spot::In(v, id) if self.views[v].is_real(id) => Some((v, id)),
+            _ => None,
+        };
         let path = join(stack.iter().map(|(n, _)| &**n));
         self.mounts.push((stack.into_iter().map(|(n, _)| n).collect(), spot));
-        Ok(path)
+        Ok((path, covered))
     }
 
     fn is_directory(&self, content: Content) -> bool {
@@ -216,6 +241,19 @@ mod tests {
         assert_eq!(t.add(b"/etc/r", Content::File).unwrap(), b"/run/r");
         let mut loops = targets(&[("a", "b"), ("b", "a")]);
         assert!(loops.add(b"/a/x", Content::Directory).unwrap_err().contains("too many"));
+    }
+
+    #[test]
+    fn what_is_covered_is_learned_of_if_it_counts() {
+        let mut t = targets(&[("d/", ""), ("l", "d")]);
+        let d = t.views[0].child(ROOT, b"d").unwrap();
+        t.add(b"/d", Content::Directory).unwrap();
+        assert!(!t.views[0].given().any(|id| id == d));
+        let mut t = targets(&[("d/", ""), ("l", "d")]);
+        let (path, mode) = t.add_like_what_was_there(b"/l").unwrap();
+        assert_eq!((path, mode), (b"/d".to_vec(), Some(Attrs::default().mode)));
+        assert!(t.views[0].given().any(|id| id == d));
+        assert_eq!(t.add_like_what_was_there(b"/new").unwrap(), (b"/new".to_vec(), None));
     }
 
     #[test]

@@ -420,7 +420,13 @@ pub(super) fn dispatch<E>(
             let history_text = cx.scope.run_history(&args);
             let mut mounts = Vec::new();
             for raw in &r.mounts {
-                mounts.push(run_mount(&mut cx, raw, current)?);
+                let mount = run_mount(&mut cx, raw, current)?;
+                // Of mounts with one target the last is made, in the place of the first.
+                let same = |m: &&mut RunMount| m.covers() && mount.covers() && m.target == mount.target;
+                match mounts.iter_mut().find(same) {
+                    Some(earlier) => *earlier = mount,
+                    None => mounts.push(mount),
+                }
             }
             let mut proxy = Vec::new();
             for (k, v) in &choices.build_args {
@@ -661,9 +667,9 @@ fn run_mount<E>(cx: &mut Context<'_, '_>, raw: &str, current: usize) -> Result<R
         None => None,
     };
     let target = match (mount.kind, &mount.target) {
-        (_, Some(t)) => absolute(cx.scope.cwd(), t),
         (MountKind::Secret | MountKind::Ssh, None) => String::new(),
-        (_, None) => return Err(cx.fail("mount target is required")),
+        // No target, as one that expands to nothing, is the working directory.
+        (_, target) => absolute(cx.scope.cwd(), target.as_deref().unwrap_or_default()),
     };
     if target == "/" {
         return Err(cx.fail(format!("invalid mount target {target:?}")));

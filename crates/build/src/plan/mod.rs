@@ -206,6 +206,14 @@ pub struct RunMount {
     pub target: String,
 }
 
+impl RunMount {
+    /// Whether it puts a directory or a file of a tree over its target.
+    fn covers(&self) -> bool {
+        use dockerfile::mount::Kind;
+        matches!(self.mount.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs)
+    }
+}
+
 /// A COPY or ADD.
 #[derive(Debug, Clone)]
 pub struct Copy {

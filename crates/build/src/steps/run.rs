@@ -211,7 +211,7 @@ impl<'p> PreparedRun<'p> {
                     let path = caches.path(wanted).map(Path::to_owned).unwrap_or_default();
                     MountSource::Dir { path, readonly: *readonly }
                 }
-                Source::Tmpfs(size) => MountSource::Tmpfs { size: *size, mode: 0o1777 },
+                Source::Tmpfs(size) => MountSource::Tmpfs { size: *size, mode: None },
                 Source::Secret { id, file, variable, required, mode, uid, gid } => {
                     let value = self.secret(solver, id, *required)?;
                     if let Some(v) = &value {
@@ -562,7 +562,8 @@ fn resolve(
 fn cache_id(mount: &dockerfile::mount::Mount, options: &Options) -> String {
     let target = mount.target.as_deref().unwrap_or("");
     let root = if target.starts_with('/') { "/" } else { "" };
-    let id = mount.id.clone().unwrap_or_else(|| format!("{root}{}", clean(target)));
+    let written = || if target.is_empty() { ".".to_owned() } else { format!("{root}{}", clean(target)) };
+    let id = mount.id.clone().unwrap_or_else(written);
     let namespace = &options.cache_namespace;
     if namespace.is_empty() { id } else { format!("{namespace}/{id}") }
 }

@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("output_comes_while_the_step_runs", output_comes_while_the_step_runs),
     ("names_that_the_image_lacks_are_told", names_that_the_image_lacks_are_told),
     ("names_that_an_image_cannot_have", names_that_an_image_cannot_have),
+    ("a_tmpfs_has_the_mode_of_what_it_covers", a_tmpfs_has_the_mode_of_what_it_covers),
 ];
 
 fn a_run_gets_its_environment() {
@@ -149,4 +150,18 @@ fn names_that_an_image_cannot_have() {
     // What no image is made of may have them.
     let b = w.build("FROM base AS a\nRUN echo 1 > /.wh.f\nFROM base\nCOPY --from=a /.wh.f /f");
     assert_eq!(b.text("f"), "1\n");
+}
+
+fn a_tmpfs_has_the_mode_of_what_it_covers() {
+    let w = World::new();
+    let modes = |mode: &str| {
+        let b = w.build(&format!(
+            "FROM base\nRUN mkdir -m {mode} /d; ln -s d /l\n\
+             RUN --mount=type=tmpfs,target=/l --mount=type=tmpfs,target=/new ls -ld /d /new | cut -c1-10 > /out"
+        ));
+        (b.text("out"), b.counts().0)
+    };
+    assert_eq!(modes("750"), ("drwxr-x---\ndrwxrwxrwt\n".into(), 2));
+    // Nobody asked for it, and yet it counts.
+    assert_eq!(modes("700"), ("drwx------\ndrwxrwxrwt\n".into(), 2));
 }

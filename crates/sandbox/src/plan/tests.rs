@@ -159,7 +159,7 @@ fn mounts_come_in_the_order_of_their_targets_and_views_in_the_order_given() {
         s.mounts = vec![
             mount("/b/in", view(false)),
             mount("/b", view(true)),
-            mount("/a-dash", MountSource::Tmpfs { size: Some(4096), mode: 0o1777 }),
+            mount("/a-dash", MountSource::Tmpfs { size: Some(4096), mode: Some(0o1777) }),
             mount("/a/deep", MountSource::File { bytes: b"x".to_vec(), mode: 0o400, uid: 0, gid: 0 }),
             mount("/a", MountSource::Dir { path: "/cache".into(), readonly: true }),
             mount("/z", socket),

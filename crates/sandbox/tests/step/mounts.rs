@@ -187,7 +187,7 @@ fn memory_and_secrets() {
         ])
         .change(|s| {
             s.mounts = vec![
-                mount("/t", MountSource::Tmpfs { size: Some(1 << 20), mode: 0o1777 }),
+                mount("/t", MountSource::Tmpfs { size: Some(1 << 20), mode: Some(0o1777) }),
                 mount("/run/secrets/key", file("hush", 0o400, 1000, 1001)),
                 mount("/script.sh", file("#!/bin/sh", 0o755, 0, 0)),
                 mount("/run/secrets/roots", file("", 0o400, 0, 0)),
@@ -299,8 +299,8 @@ fn mounts_in_mounts() {
                 mount("/app/cache", MountSource::Dir { path: cache.path().into(), readonly: false }),
                 mount("/app/secret", file("outer", 0o444, 0, 0)),
                 mount("/app", view(context(), "src", false)),
-                mount("/tmp/in/side", MountSource::Tmpfs { size: None, mode: 0o755 }),
-                mount("/tmp", MountSource::Tmpfs { size: None, mode: 0o755 }),
+                mount("/tmp/in/side", MountSource::Tmpfs { size: None, mode: Some(0o755) }),
+                mount("/tmp", MountSource::Tmpfs { size: None, mode: Some(0o755) }),
             ];
         })
         .run();
@@ -354,7 +354,9 @@ fn wrong_targets_are_refused() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("ran"),
     };
-    assert!(refused(mount("/", MountSource::Tmpfs { size: None, mode: 0o755 })).contains("root directory"));
+    assert!(
+        refused(mount("/", MountSource::Tmpfs { size: None, mode: Some(0o755) })).contains("root directory")
+    );
     assert!(refused(mount("/f/x", file("", 0o444, 0, 0))).contains("no directory"));
     assert!(refused(mount("/d", file("", 0o444, 0, 0))).contains("is a directory"));
     assert!(refused(mount("/f", view(context(), "src", false))).contains("is no directory"));

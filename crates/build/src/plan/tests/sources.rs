@@ -93,8 +93,19 @@ fn mounts() {
     };
     assert_eq!(targets("--mount=type=cache,target=c --mount=type=tmpfs,target=/$V"), ["/w/c", "/val"]);
     assert_eq!(targets("--mount=type=secret,id=s --mount=type=ssh"), ["", ""]);
-    let bind = error_of("FROM scratch / RUN --mount=type=bind,target=/ x");
-    assert_eq!(bind, "2: invalid mount target \"/\"");
+    assert_eq!(
+        targets("--mount=type=tmpfs --mount=target=$NONE/f --mount=type=cache,target=$NONE"),
+        ["/w", "/f"]
+    );
+    assert_eq!(targets("--mount=target=/a --mount=target=/b --mount=type=tmpfs,target=/a"), ["/a", "/b"]);
+    assert_eq!(
+        targets("--mount=type=secret,id=s,target=/a --mount=type=secret,id=t,target=/a"),
+        ["/a", "/a"]
+    );
+    for text in ["type=bind,target=/", "type=bind,target=$NONE", "type=tmpfs"] {
+        let error = error_of(&format!("FROM scratch / RUN --mount={text} x"));
+        assert_eq!(error, "2: invalid mount target \"/\"", "{text}");
+    }
 }
 
 #[test]

@@ -108,15 +108,13 @@ fn memory(text: &str) -> Result<Mount, CommandError> {
     if !target.starts_with('/') {
         return Err(bad("the target is not an absolute path"));
     }
-    let (mut size, mut mode) = (None, 0o1777);
+    let (mut size, mut mode) = (None, None);
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option.split_once('=') {
             Some(("size", v)) => size = Some(values::bytes("tmpfs", v)?),
             Some(("mode", v)) => {
-                mode = u32::from_str_radix(v, 8)
-                    .ok()
-                    .filter(|m| *m <= 0o7777)
-                    .ok_or_else(|| bad("the mode is no octal number"))?;
+                let octal = u32::from_str_radix(v, 8).ok().filter(|m| *m <= 0o7777);
+                mode = Some(octal.ok_or_else(|| bad("the mode is no octal number"))?);
             }
             // The defaults.
             None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec") => {}
@@ -180,7 +178,7 @@ mod tests {
     #[test]
     fn tmpfs() {
         let m = memory("/t:size=1m,mode=700").unwrap();
-        assert!(matches!(m.source, MountSource::Tmpfs { size: Some(0x10_0000), mode: 0o700 }));
+        assert!(matches!(m.source, MountSource::Tmpfs { size: Some(0x10_0000), mode: Some(0o700) }));
         for bad in ["t", "/t:mode=9", "/t:odd", "/t:size=x"] {
             assert!(memory(bad).is_err(), "{bad}");
         }
