@@ -10,7 +10,8 @@
 //! 4. the same for layers, which need the objects;
 //! 5. image files are renamed into place, then tag files, and their directories are flushed;
 //! 6. one database transaction with all records and facts about tars;
-//! 7. the step locks of the group are released.
+//! 7. what dead processes left is handed to the sweeper, if no session was made;
+//! 8. the step locks of the group are released.
 //!
 //! A crash at any point leaves complete files without an image or record that names them, which the next `gc` removes, and the
 //! session's directory, which the next session removes.
@@ -202,7 +203,8 @@ fn commit(core: &Core, group: &[Pending]) -> Result<()> {
     }
     images.place(core)?;
     tags.place(core)?;
-    core.write_rows(group)
+    core.write_rows(group)?;
+    core.sweep()
 }
 
 /// The documents of one directory that a group has.

@@ -13,7 +13,7 @@ use crate::layers::{KnownTars, LayerCache};
 use crate::locks::StoreLock;
 use crate::objects::Staged;
 use crate::paths;
-use crate::session::{Session, Sweeper};
+use crate::session::{self, Session, Sweeper};
 use crate::sys::{Root, lock};
 
 /// Version of the layout of the directory, in the file `format`.
@@ -55,6 +55,14 @@ impl Core {
             sweeper: Sweeper::default(),
             lock,
         })
+    }
+
+    /// Has what dead processes left removed, unless the making of a session has seen to it.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        if lock(&self.session).is_none() && !self.root.list(paths::TMP)?.is_empty() {
+            session::sweep_dead(&self.root, &self.sweeper)?;
+        }
+        Ok(())
     }
 
     /// The session, made by the first who asks.

@@ -56,10 +56,7 @@ pub(crate) struct Session {
 impl Session {
     /// Makes a session. Sessions of dead processes are handed to `sweeper`.
     pub(crate) fn create(root: &Arc<Root>, sweeper: &Sweeper) -> Result<Session> {
-        let guard = lock_sessions(root)?;
-        for dead in dead_sessions(root)? {
-            sweeper.remove(dead);
-        }
+        let guard = sweep_dead(root, sweeper)?;
         let now = Time::now();
         let dir = format!("{TMP}/{}-{}{:09}", std::process::id(), { now.secs }, { now.nanos });
         if !root.make_dir(&dir)? {
@@ -125,6 +122,15 @@ impl Drop for Session {
         // What cannot be removed now is tried again by the next session of any process.
         let _ = remove_tree(&self.root.join(&self.dir));
     }
+}
+
+/// Hands sessions of dead processes to `sweeper`; gives the sessions lock.
+pub(crate) fn sweep_dead(root: &Root, sweeper: &Sweeper) -> Result<File> {
+    let guard = lock_sessions(root)?;
+    for dead in dead_sessions(root)? {
+        sweeper.remove(dead);
+    }
+    Ok(guard)
 }
 
 fn lock_sessions(root: &Root) -> Result<File> {

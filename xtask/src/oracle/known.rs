@@ -42,6 +42,15 @@ const KNOWN: &[Known] = &[
         why: "a pattern below a directory that nothing else transfers finds nothing here, and is an error there",
     },
     Known {
+        odd: Odd::Layercake("not found in s"),
+        when: |case, _, line| {
+            let from = line.split_once("--from=").map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+            line.contains("--parents")
+                && from.is_some_and(|s| case.dockerfile.contains(&format!("FROM {s} ")))
+        },
+        why: "what a stage lacks is not missed by --parents there, if the copying stage begins with it",
+    },
+    Known {
         odd: Odd::Layercake("--parents does not follow the link"),
         when: |_, _, line| line.contains("--parents"),
         why: "--parents through a link of a directory is an error here, and copies nothing there",
@@ -76,11 +85,13 @@ fn has_pattern(line: &str) -> bool {
     line.contains(['*', '?', '['])
 }
 
-/// Whether the path in what is said, `"/a/b": not found`, ends like that of a symbolic link of the case.
+/// Whether the path in what is said, `"/a/b": not found`, ends like that of a symbolic link of the case, or is one that a step makes.
 fn about_a_link(case: &Case, said: &str) -> bool {
     let path = said.rsplit_once("\": not found").and_then(|(before, _)| before.rsplit_once('"'));
     let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
-    path.is_some_and(|(_, path)| links(case).any(|i| name(&i.path) == name(path)))
+    let made =
+        |path: &str| case.dockerfile.contains("ln -s") && case.dockerfile.contains(&format!(" {path}"));
+    path.is_some_and(|(_, path)| made(path) || links(case).any(|i| name(&i.path) == name(path)))
 }
 
 fn links(case: &Case) -> impl Iterator<Item = &Item> {

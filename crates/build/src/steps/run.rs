@@ -520,7 +520,7 @@ fn resolve(
                 }
                 None => None,
             };
-            let mode = mount.mode.unwrap_or(0o755);
+            let mode = permissions(mount, 0o755);
             let sharing = mount.sharing.unwrap_or(Sharing::Shared);
             let readonly = mount.is_readonly();
             let text = json!({"type": "cache", "target": m.target, "ro": readonly, "mode": mode, "owner": [owner.0, owner.1]});
@@ -530,7 +530,7 @@ fn resolve(
         MountKind::Secret => {
             let from_target = || mount.target.as_deref().map(base_name);
             let id = mount.source.clone().or(mount.id.clone()).or(from_target()).unwrap_or_default();
-            let mode = mount.mode.unwrap_or(0o400);
+            let mode = permissions(mount, 0o400);
             let variable = mount.env.as_ref().map(|e| if e.is_empty() { base_name(&id) } else { e.clone() });
             let target = match (&mount.target, &variable) {
                 (Some(_), _) => Some(m.target.clone()),
@@ -549,13 +549,18 @@ fn resolve(
                 Some(_) => m.target.clone(),
                 None => format!("/run/buildkit/ssh_agent.{number}"),
             };
-            let mode = mount.mode.unwrap_or(0o600);
+            let mode = permissions(mount, 0o600);
             let text =
                 json!({"type": "ssh", "id": id, "target": target, "mode": mode, "owner": [owner.0, owner.1]});
             let source = Source::Ssh { id, required: mount.required, mode, uid: owner.0, gid: owner.1 };
             Ok((target, source, text))
         }
     }
+}
+
+/// The `mode` of a mount: permissions alone, whatever else is asked for.
+fn permissions(mount: &dockerfile::mount::Mount, default: u32) -> u32 {
+    mount.mode.unwrap_or(default) & 0o777
 }
 
 /// The id of a cache mount: as given, else its target as it is written, behind the namespace.

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("names_that_the_image_lacks_are_told", names_that_the_image_lacks_are_told),
     ("names_that_an_image_cannot_have", names_that_an_image_cannot_have),
     ("a_tmpfs_has_the_mode_of_what_it_covers", a_tmpfs_has_the_mode_of_what_it_covers),
+    ("modes_of_mounts_are_permissions", modes_of_mounts_are_permissions),
 ];
 
 fn a_run_gets_its_environment() {
@@ -164,4 +165,10 @@ fn a_tmpfs_has_the_mode_of_what_it_covers() {
     assert_eq!(modes("750"), ("drwxr-x---\ndrwxrwxrwt\n".into(), 2));
     // Nobody asked for it, and yet it counts.
     assert_eq!(modes("700"), ("drwx------\ndrwxrwxrwt\n".into(), 2));
+}
+
+fn modes_of_mounts_are_permissions() {
+    let w = World::new();
+    let b = w.build("FROM base\nRUN --mount=type=cache,target=/c,mode=4751 ls -ld /c | cut -c1-10 > /out");
+    assert_eq!(b.text("out"), "drwxr-x--x\n");
 }

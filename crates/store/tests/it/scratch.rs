@@ -61,3 +61,16 @@ fn what_a_dead_process_left_is_swept_and_a_live_one_is_not() {
     assert_eq!(left, [live.path().parent().unwrap()]);
     assert!(live.path().exists());
 }
+
+#[test]
+fn a_commit_that_writes_nothing_sweeps_too() {
+    let (_dir, store) = open();
+    let image = crate::put_image(&store, "n:1", b"content");
+    let root = store.root().to_owned();
+    drop(store);
+    fs::create_dir_all(root.join("tmp/1-1/staged/0")).unwrap();
+    let store = Store::open(&root).unwrap();
+    store.put_image(&image).unwrap();
+    drop(store);
+    assert_eq!(fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+}
