@@ -31,12 +31,16 @@ fn ratio(behind: Vec<Entry>, layer: Vec<Entry>) -> f64 {
     let below = LayerIndex::from_entries(files(|n| format!("d/m{n:07}"))).expect("a layer");
     let [behind, layer] = [behind, layer].map(|entries| {
         let layer = LayerIndex::from_entries(entries).expect("a layer");
-        let mut tree = Tree::from_layers([&below]).expect("it fits");
-        let begin = spent();
-        tree.apply(&layer).expect("it fits");
-        spent() - begin
+        cost(Tree::from_layers([&below]).expect("it fits"), &layer, true)
     });
     layer as f64 / behind as f64
+}
+
+/// Nanoseconds that it takes to put a layer on a tree, or to refuse it.
+fn cost(mut tree: Tree, layer: &LayerIndex, fits: bool) -> u64 {
+    let begin = spent();
+    assert_eq!(tree.apply(layer).is_ok(), fits);
+    spent() - begin
 }
 
 fn at_most(most: f64, ratio: f64) {
@@ -51,6 +55,22 @@ fn a_layer_that_touches_every_file_of_a_directory() {
 #[test]
 fn hard_links_before_what_is_there() {
     at_most(4.0, ratio(links(|n| format!("d/z{n:07}")), links(|n| format!("d/a{n:07}"))));
+}
+
+#[test]
+fn hard_links_to_files_and_then_to_directories() {
+    let directory = |n: usize| entry(format!("e/{n:07}"), Kind::Directory { opaque: false });
+    let below = files(|n| format!("d/m{n:07}")).into_iter().chain((0..MANY).map(directory)).collect();
+    let below = Tree::from_layers([&LayerIndex::from_entries(below).expect("a layer")]).expect("it fits");
+    let good = links(|n| format!("f/a{n:07}"));
+    let bad = |n: usize| {
+        let kind = Kind::HardLink { target: format!("e/{n:07}").into() };
+        entry(format!("f/z{n:07}"), kind)
+    };
+    let all = good.iter().cloned().chain((0..MANY).map(bad)).collect();
+    let [good, all] = [good, all].map(|entries| LayerIndex::from_entries(entries).expect("a layer"));
+    let (files, both) = (cost(below.clone(), &good, true), cost(below, &all, false));
+    at_most(8.0, both as f64 / files as f64);
 }
 
 #[test]

@@ -20,8 +20,6 @@ impl Tree {
                 (target, found)
             })
             .collect();
-        let is_dir: Vec<Id> =
-            lower.values().flatten().copied().filter(|id| self.inode(*id).is_dir()).collect();
         let number = self.layers;
         // The directory of the entry before: sorted input makes it the right one most of the time.
         let mut dir: (Vec<u8>, Id) = (Vec::new(), ROOT);
@@ -48,14 +46,11 @@ impl Tree {
                         Some(id) => *id,
                         None => self.lower(target),
                     };
-                    let told = || (show(&e.path), show(target));
                     let Some(id) = found else {
-                        let (link, target) = told();
-                        return Err(TreeError::MissingTarget { link, target });
+                        return Err(TreeError::MissingTarget { link: show(&e.path), target: show(target) });
                     };
-                    if lower.contains_key(target) && is_dir.contains(&id) {
-                        let (link, target) = told();
-                        return Err(TreeError::DirectoryTarget { link, target });
+                    if self.inode(id).is_dir() {
+                        return Err(TreeError::DirectoryTarget { link: show(&e.path), target: show(target) });
                     }
                     if self.child(parent, name) != Some(id) {
                         self.replaced(parent, name);
