@@ -18,8 +18,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         return Err(format!("the demo needs these packages: {}", missing.join(", ")));
     }
     heading("the program");
-    sh::run(&mut sh::command(&["cargo", "build", "--release", "--locked", "-p", "layercake"]))?;
-    let program = sh::target().join("release/layercake");
+    let program = sh::layercake()?;
 
     // On a disk: where /tmp is in memory, the store would be, too.
     let temp = tempfile::Builder::new().prefix("layercake-demo-").tempdir_in("/var/tmp");

@@ -75,13 +75,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     if !sh::is_root() {
         return Err("this needs root: contexts have files of several owners".into());
     }
-    let program = match program {
-        Some(p) => p,
-        None => {
-            sh::run(&mut sh::command(&["cargo", "build", "--release", "--locked", "-p", "layercake"]))?;
-            sh::target().join("release/layercake")
-        }
-    };
+    let program = program.map_or_else(sh::layercake, Ok)?;
     let dir = tempfile::tempdir().map_err(|e| format!("cannot make a directory: {e}"))?;
     let base = base.map(|tar| Base::new(&tar, dir.path().join("base"))).transpose()?;
     let builders = Builders { program, store: dir.path().join("store"), buildctl, addr, base };

@@ -66,13 +66,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         }
     }
     let base = base.ok_or("--base TAR is needed")?;
-    let program = match program {
-        Some(p) => p,
-        None => {
-            sh::run(&mut sh::command(&["cargo", "build", "--release", "--locked", "-p", "layercake"]))?;
-            sh::target().join("release/layercake")
-        }
-    };
+    let program = program.map_or_else(sh::layercake, Ok)?;
     let dir = tempfile::tempdir().map_err(|e| format!("cannot make a directory: {e}"))?;
     let lab = Lab { program, dir: dir.path().to_owned() };
     lab.layercake(&["import", &base.display().to_string(), "overhead/base"])?;

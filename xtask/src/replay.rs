@@ -57,13 +57,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     }
     let dir = dir.unwrap_or_else(|| sh::target().join("replay"));
     fs::create_dir_all(&dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
-    let program = match program {
-        Some(p) => p,
-        None => {
-            sh::run(&mut sh::command(&["cargo", "build", "--release", "--locked", "-p", "layercake"]))?;
-            sh::target().join("release/layercake")
-        }
-    };
+    let program = program.map_or_else(sh::layercake, Ok)?;
     let base = match base {
         Some(tar) => tar,
         None => {

@@ -36,6 +36,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(format!("{}: {status}", text(command))) }
 }
 
+/// Builds layercake as it is released, and gives the program.
+pub(crate) fn layercake() -> Result<PathBuf> {
+    run(&mut command(&["cargo", "build", "--release", "--locked", "-p", "layercake"]))?;
+    Ok(target().join("release/layercake"))
+}
+
 /// Runs a command and gives its standard output.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let out = command.output().map_err(|e| format!("cannot start {}: {e}", text(command)))?;

@@ -293,18 +293,25 @@ impl Selection {
         !excluded || self.exclude.as_ref().is_some_and(Matcher::has_negations)
     }
 
-    /// Visits what is selected below one match: path relative to the match, inode, and whether it is included itself (a directory
-    /// may only lead to included files).
+    /// Visits what is selected below one match, the match first: path relative to the match, inode, and whether it is included itself. A
+    /// directory may only lead to what is; it is visited when that comes, and not at all if nothing does.
     fn visit(&self, tree: &Tree, start: Id, f: &mut Picked<'_>) -> Result<(), CopyError> {
         let skip = tree.path(start).len();
+        let mut ways: Vec<(Vec<u8>, Id)> = Vec::new();
         tree.walk(start, &mut |path, id| {
             let rel = if id == start { &[][..] } else { &path[if skip == 0 { 0 } else { skip + 1 }..] };
             let (include, excluded) = self.included(rel);
-            let is_dir = tree.inode(id).is_dir();
-            if !include && !is_dir {
+            while ways.last().is_some_and(|(way, _)| !below(rel, way)) {
+                ways.pop();
+            }
+            if include {
+                ways.drain(..).try_for_each(|(way, dir)| f(&way, dir, false))?;
+                f(rel, id, true)?;
+            } else if tree.inode(id).is_dir() {
+                ways.push((rel.to_vec(), id));
+            } else {
                 return Ok(Walk::Skip);
             }
-            f(rel, id, include)?;
             Ok(if self.descend(excluded) { Walk::Into } else { Walk::Skip })
         })
     }
@@ -314,19 +321,8 @@ impl Selection {
         for m in &self.matches {
             let is_dir = tree.inode(m.id).is_dir();
             hash_bytes(hasher, if is_dir { b"" } else { &m.name });
-            let mut pending: Vec<(Vec<u8>, Id)> = Vec::new();
             let mut links: HashMap<Id, u64> = HashMap::new();
-            self.visit(tree, m.id, &mut |rel, id, include| {
-                while pending.last().is_some_and(|(p, _)| !below(rel, p)) {
-                    pending.pop();
-                }
-                if !include {
-                    pending.push((rel.to_vec(), id));
-                    return Ok(());
-                }
-                for (p, dir) in pending.drain(..) {
-                    hash_inode(hasher, &p, tree, dir, &mut links);
-                }
+            self.visit(tree, m.id, &mut |rel, id, _| {
                 // The content of a directory source is copied, not the directory.
                 if !(rel.is_empty() && is_dir) {
                     hash_inode(hasher, rel, tree, id, &mut links);
@@ -393,7 +389,7 @@ struct Content<'a> {
 }
 
 /// A destination in the making. What it has touched is told by numbers and not by paths, of which there may be millions.
-#[derive(Clone)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Work<'a> {
     tree: Tree,
     /// Inodes from this number on are of its making.
@@ -580,19 +576,11 @@ impl<'a> Work<'a> {
         let target = self.target(src, m)?;
         let mut entries = Vec::new();
         let mut first: HashMap<Id, Vec<u8>> = HashMap::new();
-        let mut pending: Vec<(Vec<u8>, Id)> = Vec::new();
         selection.visit(src, m.id, &mut |rel, id, include| {
-            while pending.last().is_some_and(|(p, _)| !below(rel, p)) {
-                pending.pop();
-            }
-            if !include {
-                pending.push((rel.to_vec(), id));
-                return Ok(());
-            }
-            for (p, dir) in pending.drain(..) {
-                entries.extend(self.passed_through(src, &p, dir, &target)?);
-            }
-            entries.extend(self.copied(src, rel, id, &target, &mut first)?);
+            entries.extend(match include {
+                true => self.copied(src, rel, id, &target, &mut first)?,
+                false => self.passed_through(src, rel, id, &target)?,
+            });
             // The list of a directory is put together anew for each piece: pieces that grow with it keep that linear.
             if entries.len() >= AT_ONCE.max((self.tree.len() - self.new) / 8) {
                 self.put(std::mem::take(&mut entries))?;
@@ -644,7 +632,6 @@ impl<'a> Work<'a> {
         let path = join(target, rel);
         let there = self.tree.lookup(&path).map(|id| self.tree.inode(id)).filter(|i| i.is_dir());
         match there {
-            Some(_) if rel.is_empty() => Ok(None),
             Some(dir) => {
                 let mut e = dir.to_entry(path);
                 e.attrs.mode = src.inode(id).attrs.mode;

@@ -366,8 +366,7 @@ struct Change {
 }
 
 /// Goes through two layers side by side and tells of what is otherwise, until it is told to stop. Directories that come or go do so with
-/// what is in them. They may be large, and come as a whole only if they have hard
-/// links.
+/// what is in them. The layers may be large: they are decoded as a whole only if they have hard links.
 fn each_change<E>(
     old: impl Iterator<Item = Result<Entry, E>>,
     whole: impl Fn() -> Result<Arc<LayerIndex>, E>,

@@ -196,6 +196,10 @@ fn invalid(text: impl Into<String>) -> SandboxError {
     SandboxError::Invalid(text.into())
 }
 
+fn cannot_mount(why: String) -> SandboxError {
+    invalid(format!("cannot mount: {why}"))
+}
+
 /// Makes the plan of a step. `capable` are the capabilities that this process can give away.
 pub(crate) fn make(step: &Step, capable: u64) -> Result<Planned, SandboxError> {
     use std::os::unix::ffi::OsStrExt;
@@ -404,7 +408,7 @@ impl Builder {
     }
 
     fn target(&mut self, target: &[u8], content: Content) -> Result<Vec<u8>, SandboxError> {
-        self.targets.add(target, content).map_err(|why| invalid(format!("cannot mount: {why}")))
+        self.targets.add(target, content).map_err(cannot_mount)
     }
 
     fn file_system(
@@ -499,7 +503,7 @@ impl Builder {
                     Some(mode) => (self.target(&mount.target, Content::Directory)?, *mode),
                     None => {
                         let placed = self.targets.add_like_what_was_there(&mount.target);
-                        let (target, mode) = placed.map_err(|why| invalid(format!("cannot mount: {why}")))?;
+                        let (target, mode) = placed.map_err(cannot_mount)?;
                         (target, mode.unwrap_or(0o1777))
                     }
                 };
